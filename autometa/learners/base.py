@@ -1,0 +1,176 @@
+"""The contract of a meta-learner: a frozen record of pure functions over meta-parameters.
+
+Meta-parameters are a plain dict of tensors (initialization, rate vector, metric, …). Modules are
+stateless skeletons called through :func:`torch.func.functional_call`; nothing is kept on ``self``
+between support and query, so a strategy can batch tasks (or trials) around any learner.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from .domains import Choice, Float, hyper
+
+Params = dict[str, Tensor]
+Fast = Any
+
+CLASSIFICATION = "classification"
+REGRESSION = "regression"
+
+
+class Task(Protocol):
+    """What a learner needs to see of an episode; shapes as in ``autometa.episodes.Task``."""
+
+    @property
+    def support_x(self) -> Tensor: ...
+    @property
+    def support_y(self) -> Tensor: ...
+    @property
+    def query_x(self) -> Tensor: ...
+    @property
+    def query_y(self) -> Tensor: ...
+    @property
+    def ways(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What the outer loop asks of every learner; each learner's own record extends it."""
+
+    meta_lr: float = hyper(1e-3, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")
+    meta_batch: int = hyper(4, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
+    meta_schedule: str = hyper(
+        "constant", Choice(("constant", "cosine")), "course of the outer rate over the budget"
+    )
+    augment: str = hyper(
+        "none", Choice(("none", "affine")), "random affine maps of the meta-training images"
+    )
+
+    @property
+    def way_factor(self) -> int:
+        """Ways of a meta-training task as a multiple of the ways it is judged at."""
+        return 1
+
+
+H = TypeVar("H", bound=Hyper)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A backbone as a learner sees it: a stateless skeleton, [B, …] → [B, features]."""
+
+    module: nn.Module
+    features: int
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        return functional_call(self.module, params, (x,))  # type: ignore[no-any-return]
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters, by each layer's own ``reset_parameters``, from this generator."""
+        return initial_parameters(self.module, generator)
+
+
+@dataclass(frozen=True)
+class Learner(ABC, Generic[H]):
+    """What is meta-learned. Fields are all of its state; every method is pure.
+
+    Args:
+        encoder: The backbone.
+        hyper: The method's hyper-parameters.
+        problem: ``"classification"`` (labels, cross-entropy) or ``"regression"`` (reals, MSE).
+    """
+
+    encoder: Encoder
+    hyper: H
+    problem: str = CLASSIFICATION
+
+    paper: ClassVar[str]
+    problems: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
+    any_ways: ClassVar[bool] = False
+    hyper_type: ClassVar[type[Hyper]]
+
+    @abstractmethod
+    def init(self, ways: int, generator: torch.Generator) -> Params:
+        """Meta-parameters before meta-training; ``ways`` is the number of outputs."""
+
+    @abstractmethod
+    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Fast:
+        """Whatever :meth:`predict` needs of a task's support set; differentiable in ``params``.
+
+        Shapes: ``support_x`` [N·K, …]; ``support_y`` [N·K] of 0…N−1, or [K, D] reals.
+        """
+
+    @abstractmethod
+    def predict(self, params: Params, fast: Fast, query_x: Tensor) -> Tensor:
+        """Logits [Q, N] of the queries (regression: means [Q, D])."""
+
+    def learned(self, params: Params) -> frozenset[str]:
+        """Names of the meta-parameters that the outer loop updates; the rest stay as set."""
+        return frozenset(params)
+
+    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of logits, or mean squared error."""
+        if self.problem == REGRESSION:
+            return F.mse_loss(prediction, y)
+        return F.cross_entropy(prediction, y)
+
+    def query_loss(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """Loss on the queries after adapting to the support set, and the predictions."""
+        fast = self.adapt(params, task.support_x, task.support_y, task.ways)
+        prediction = self.predict(params, fast, task.query_x)
+        return self.loss(prediction, task.query_y), prediction
+
+    def meta_grad(self, params: Params, task: Task) -> tuple[Params, dict[str, Tensor]]:
+        """Gradient of the meta-objective in the learned meta-parameters, and metrics of the task.
+
+        The default differentiates the query loss through :meth:`adapt`.
+        """
+        names = self.learned(params)
+        rest = {name: value for name, value in params.items() if name not in names}
+
+        def objective(learned: Params) -> tuple[Tensor, Tensor]:
+            return self.query_loss(rest | learned, task)
+
+        learned = {name: value for name, value in params.items() if name in names}
+        grads, (loss, prediction) = grad_and_value(objective, has_aux=True)(learned)
+        return grads, {"loss": loss, "score": self.score(prediction, task.query_y)}
+
+    def score(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Accuracy of the queries in [0, 1]; for regression their mean squared error."""
+        if self.problem == REGRESSION:
+            return F.mse_loss(prediction, y)
+        return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
+
+
+def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:
+    """Parameters of a skeleton (which may lie on the meta device), drawn from ``generator``.
+
+    The global random state is left as it was.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    fresh = copy.deepcopy(module).to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for part in fresh.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+    return {name: p.detach().clone() for name, p in fresh.named_parameters()}
+
+
+def prefixed(prefix: str, params: Params) -> Params:
+    """``{"weight": w}`` → ``{"head.weight": w}``."""
+    return {f"{prefix}.{name}": value for name, value in params.items()}
+
+
+def under(prefix: str, params: Params) -> Params:
+    """The inverse of :func:`prefixed`: the entries below ``prefix``, without it."""
+    cut = len(prefix) + 1
+    return {name[cut:]: value for name, value in params.items() if name.startswith(prefix + ".")}

@@ -1,0 +1,54 @@
+"""Where a hyper-parameter may lie: the search domains that learners attach to their fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in [low, high], uniform or log-uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in low, low + step, … high (both ends included)."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the options, unordered."""
+
+    options: tuple[bool | int | float | str | None, ...]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A learning-rate vector: how it is grouped, who owns its numbers, and their range.
+
+    ``steps`` names the hyper-parameter that holds the number of inner steps.
+    """
+
+    low: float
+    high: float
+    groups: tuple[str, ...] = ("scalar", "layer", "parameter")
+    modes: tuple[str, ...] = ("searched", "learned")
+    steps: str = "inner_steps"
+
+
+Domain = Float | Int | Choice | Rates
+
+
+def hyper(default: Any, domain: Domain, meaning: str) -> Any:
+    """A dataclass field with its default, its search domain and its meaning."""
+    return field(default=default, metadata={"domain": domain, "meaning": meaning})
