@@ -1,0 +1,15 @@
+"""Backbones: NNI model spaces (one file each), their samples as JSON, frozen torch modules."""
+
+from autometa.registry import Registry
+
+BACKBONES = Registry(
+    "backbone",
+    "autometa.backbones",
+    {
+        "conv": "autometa.backbones.conv:ConvBackbones",
+        "conv4": "autometa.backbones.conv4:Conv4Backbone",
+        "mlp": "autometa.backbones.mlp:MLPBackbones",
+    },
+)
+
+__all__ = ["BACKBONES"]

@@ -1,0 +1,82 @@
+"""Layers that are exact under ``torch.func`` and ``vmap``; torch only, so bundles copy this file.
+
+Normalisation is written with elementary operations: torch's batching rules for the double backward
+of its own batch, group and layer norms give wrong meta-gradients (pytorch/functorch issue 534).
+There are no running statistics: a batch is normalised by itself, as in MAML's reference code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class _Affine(nn.Module):
+    """Scale and shift per channel, and the constructor's argument for ``repr``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        return str(self.channels)
+
+    def affine(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class BatchNorm(_Affine):
+    """Batch normalisation (Ioffe & Szegedy, 2015) by the statistics of the batch at hand.
+
+    Shapes: [B, C, H, W] → the same. Queries share statistics, so predictions are transductive.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean((0, 2, 3), keepdim=True)
+        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        return self.affine(centred * torch.rsqrt(variance + 1e-5))
+
+
+class GroupNorm(_Affine):
+    """Group normalisation (Wu & He, 2018) with up to 8 channels a group: inductive.
+
+    Shapes: [B, C, H, W] → the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = max(1, self.channels // 8)
+        parts = x.reshape(x.shape[0], groups, -1)
+        centred = parts - parts.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.affine((centred * torch.rsqrt(variance + 1e-5)).reshape(x.shape))
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, optional shortcut, activation, pooling."""
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        norm: nn.Module,
+        activation: nn.Module,
+        pool: nn.Module,
+        shortcut: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.shortcut = shortcut
+        self.activation = activation
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.norm(self.conv(x))
+        if self.shortcut is not None:
+            out = out + self.shortcut(x)
+        return self.pool(self.activation(out))  # type: ignore[no-any-return]
