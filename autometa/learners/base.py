@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -41,23 +42,39 @@ class Task(Protocol):
     def ways(self) -> int: ...
 
 
+SCHEDULES = Choice(("constant", "cosine", "halving"))
+
+
 @dataclass(frozen=True)
 class Hyper:
-    """What the outer loop asks of every learner; each learner's own record extends it."""
+    """What the outer loop asks of every learner; each learner's own record extends it.
+
+    Raises:
+        ValueError: A field of named options has another value.
+    """
 
     meta_lr: float = hyper(1e-3, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")
     meta_batch: int = hyper(4, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
-    meta_schedule: str = hyper(
-        "constant", Choice(("constant", "cosine")), "course of the outer rate over the budget"
-    )
+    meta_schedule: str = hyper("constant", SCHEDULES, "course of the outer rate over the budget")
     augment: str = hyper(
         "none", Choice(("none", "affine")), "random affine maps of the meta-training images"
     )
 
     @property
     def way_factor(self) -> int:
-        """Ways of a meta-training task as a multiple of the ways it is judged at."""
+        """Ways of a meta-training task as a multiple of the ways it is judged at.
+
+        A learner for which this is a matter of choice declares a field of the same name.
+        """
         return 1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            domain, value = each.metadata["domain"], getattr(self, each.name)
+            named = isinstance(domain, Choice) and isinstance(domain.options[0], str | bool)
+            if named and value not in domain.options:
+                options = ", ".join(str(option) for option in domain.options)
+                raise ValueError(f"{each.name} is {value!r}, but must be one of {options}")
 
 
 H = TypeVar("H", bound=Hyper)
@@ -96,6 +113,19 @@ class Learner(ABC, Generic[H]):
     problems: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
     any_ways: ClassVar[bool] = False
     hyper_type: ClassVar[type[Hyper]]
+
+    def __post_init__(self) -> None:
+        if self.problem not in self.problems:
+            able = ", ".join(sorted(self.problems))
+            raise ValueError(f"problem is {self.problem!r}, but {type(self).__name__} does {able}")
+
+    @classmethod
+    def fast_parameters(cls, encoder_parameters: Sequence[str]) -> list[str]:
+        """Names of what a rate vector's columns are for: the encoder's parameters, and one's own.
+
+        Known before anything is built, so that a search can name the columns.
+        """
+        return list(encoder_parameters)
 
     @abstractmethod
     def init(self, ways: int, generator: torch.Generator) -> Params:
@@ -153,15 +183,27 @@ class Learner(ABC, Generic[H]):
 def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:
     """Parameters of a skeleton (which may lie on the meta device), drawn from ``generator``.
 
-    The global random state is left as it was.
+    The global random state is left as it was. Layers initialise themselves on the CPU, so the same
+    seed gives the same network on every device.
+
+    Raises:
+        ValueError: A parameter belongs to no ``reset_parameters``.
     """
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     fresh = copy.deepcopy(module).to_empty(device="cpu")
+    for p in fresh.parameters():
+        p.detach().fill_(torch.nan)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for part in fresh.modules():
             if hasattr(part, "reset_parameters"):
                 part.reset_parameters()
+    for name, p in fresh.named_parameters():
+        if p.isnan().any():
+            raise ValueError(
+                f"parameter {name!r} has no initial value: its layer, or one above, "
+                "must have a reset_parameters() that sets it"
+            )
     return {name: p.detach().clone() for name, p in fresh.named_parameters()}
 
 

@@ -1,0 +1,296 @@
+"""StudyConfig: everything a study is told, typed and validated; YAML in, YAML out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from autometa.errors import ConfigError, suggestion
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: Any) -> Any:
+    """``"2h"``, ``"1h30m"`` or a number of seconds → seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
+    if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
+        raise ValueError("must be a duration such as 90s, 30m, 2h or 1h30m")
+    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Overrides = dict[str, Any]
+
+
+class Part(BaseModel):
+    """A part of the configuration: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Part):
+    name: str = Field("glyphs", description="data set: see `autometa data list`")
+    options: Overrides = Field({}, description="the data set's own options")
+
+
+class TaskConfig(Part):
+    ways: Count = Field(5, description="classes of a task (regression: outputs, 1)")
+    shots: Count = Field(1, description="support examples of a class")
+    queries: Count = Field(15, description="query examples of a class")
+    within_groups: bool = Field(
+        False, description="validate and test on tasks within one group (alphabet, script)"
+    )
+    train_within_groups: bool = Field(False, description="the same for meta-training tasks")
+
+
+class LimitsConfig(Part):
+    max_parameters: Count | None = Field(None, description="most parameters of a backbone")
+    max_macs: Count | None = Field(None, description="most multiply–accumulates of one input")
+
+
+class SpaceConfig(Part):
+    learners: dict[str, Overrides] = Field(
+        {"maml": {}, "protonet": {}}, min_length=1, description="learner → its domains, overridden"
+    )
+    backbones: dict[str, Overrides] = Field(
+        {"conv": {}}, min_length=1, description="backbone space → label → options, restricted"
+    )
+    limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_as_mappings(cls, data: Any) -> Any:
+        """``learners: [maml, protonet]`` and ``maml:`` with nothing below are both fine."""
+        if not isinstance(data, dict):
+            return data
+        return data | {
+            key: _as_mapping(data[key]) for key in ("learners", "backbones") if key in data
+        }
+
+
+def _as_mapping(members: Any) -> Any:
+    if isinstance(members, list):
+        return {str(name): {} for name in members}
+    if isinstance(members, dict):
+        return {name: {} if body is None else body for name, body in members.items()}
+    return members
+
+
+class BudgetConfig(Part):
+    trials: Count = Field(50, description="trials of the search, those cut early included")
+    time: Duration | None = Field(None, description="longest search, without finalists: 30m, 2h")
+    iterations: Count = Field(1000, description="meta-iterations of a full trial")
+
+
+class ValidationConfig(Part):
+    every: Count = Field(50, description="meta-iterations between two scorings of a trial")
+    tasks: Count = Field(100, description="meta-validation tasks of a scoring")
+
+
+class SamplerConfig(Part):
+    name: Literal["tpe", "random"] = "tpe"
+    startup_trials: Count = Field(10, description="random trials before the model proposes")
+
+
+class SchedulerConfig(Part):
+    name: Literal["asha", "none"] = "asha"
+    grace: Count = Field(100, description="meta-iterations before a trial may be cut")
+    reduction_factor: Annotated[float, Field(gt=1)] = Field(
+        3.0, description="one of this many trials passes each rung"
+    )
+
+
+class FinalistsConfig(Part):
+    count: Count = Field(3, description="configurations retrained to the full budget")
+    seeds: Count = Field(2, description="times each is retrained")
+    tasks: Count = Field(300, description="fresh meta-validation tasks that rescore each")
+
+
+class TestConfig(Part):
+    __test__ = False
+
+    tasks: Annotated[int, Field(ge=2)] = Field(600, description="meta-test tasks of the winner")
+
+
+class BaselineConfig(Part):
+    learner: str = Field("protonet", description="learner with its published defaults")
+    backbone: str = Field("conv", description="backbone space with its published default")
+    hyper: Overrides = Field({}, description="hyper-parameters other than the published ones")
+
+
+class ResourcesConfig(Part):
+    concurrency: Count = Field(2, description="trials at a time")
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="fractions share a GPU: 0.25 puts four trials on one"
+    )
+
+
+PathText = Annotated[Path, PlainSerializer(str)]
+
+
+class StudyConfig(Part):
+    """One study, whole. ``storage`` and ``address`` may hold secrets: see :meth:`to_yaml`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "study"
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
+    space: SpaceConfig = SpaceConfig()
+    budget: BudgetConfig = BudgetConfig()
+    validation: ValidationConfig = ValidationConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    finalists: FinalistsConfig = FinalistsConfig()
+    test: TestConfig = TestConfig()
+    baseline: BaselineConfig | None = BaselineConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    storage: str | None = Field(None, description="Optuna storage URL; default: SQLite in `out`")
+    address: str | None = Field(None, description="Ray cluster; default: one of its own, here")
+    out: PathText | None = Field(None, description="study folder; default: trials/NAME")
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudyConfig:
+        budget = self.budget.iterations
+        if self.validation.every > budget:
+            raise ValueError(
+                f"validation.every is {self.validation.every}, but must be at most "
+                f"budget.iterations ({budget})"
+            )
+        if self.scheduler.name == "asha" and self.scheduler.grace > budget:
+            raise ValueError(
+                f"scheduler.grace is {self.scheduler.grace}, but must be at most "
+                f"budget.iterations ({budget})"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("trials") / self.name
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_config(values: Mapping[str, Any], origin: str = "configuration") -> StudyConfig:
+    """A validated configuration.
+
+    Raises:
+        ConfigError: Names the first field that is wrong, the value seen and what would be right.
+    """
+    try:
+        return StudyConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_sentence(error)}") from None
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
+    """The configuration in a YAML file, with ``a.b=c`` assignments laid over it.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, or a field is wrong.
+    """
+    values = read_yaml(path)
+    for assignment in overrides:
+        assign(values, assignment)
+    return parse_config(values, origin=str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ConfigError(f"configuration file {str(path)!r} can't be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields, but holds {values!r}")
+    return values
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Lay one ``a.b.c=value`` over nested mappings; the value is read as YAML."""
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {assignment!r} must look like budget.trials=20")
+    *parents, last = path.strip().split(".")
+    for key in parents:
+        below = values.get(key)
+        if isinstance(below, list):
+            below = _as_mapping(below)
+        values[key] = below if isinstance(below, dict) else {}
+        values = values[key]
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment!r}: {text!r} is no valid YAML value") from None
+
+
+def space_file(name: str) -> Path:
+    """A YAML file by path, or by the name of a search space that we ship.
+
+    Raises:
+        ConfigError: It is neither; the message names the nearest of ours.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix in {".yaml", ".yml"}:
+        packaged = shipped_spaces().get(path.stem) if not path.exists() else None
+        return packaged if packaged and path.parent == Path("search_spaces") else path
+    spaces = shipped_spaces()
+    if name not in spaces:
+        raise ConfigError(
+            f"search space {name!r} is neither a file nor one of ours: {suggestion(name, spaces)}"
+        )
+    return spaces[name]
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """The search spaces in the wheel (in a source checkout: beside the package)."""
+    here = Path(__file__).parent
+    for folder in (here / "search_spaces", here.parent / "search_spaces"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of pydantic's errors as: field, value, rule."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        *parents, name = (str(part) for part in first["loc"])
+        return f"field {field!r} is unknown: {suggestion(name, _fields_at(parents))}"
+    if not field:
+        return message
+    rule = message[0].lower() + message[1:]
+    return f"field {field!r} is {first['input']!r}, but {rule.replace('input should', 'it should')}"
+
+
+def _fields_at(parents: list[str]) -> list[str]:
+    """Names of the fields of the part that the path leads to."""
+    model: type[BaseModel] = StudyConfig
+    for name in parents:
+        below = model.model_fields[name].annotation if name in model.model_fields else None
+        candidates = [below, *getattr(below, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,133 @@
+"""Classes with their images in one tensor, and episodes as index operations on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .augment import AUGMENTATIONS
+from .dataset import Device, EpisodeShape
+from .task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Some classes and all of their images.
+
+    Args:
+        images: uint8 [n, C, H, W], class after class.
+        counts: Images of each class; they add up to n.
+        classes: Their names.
+        groups: The group (alphabet, script, …) of each class.
+    """
+
+    images: Tensor
+    counts: tuple[int, ...]
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Index of the first image of each class, int64 [classes]."""
+        counts = torch.tensor(self.counts, dtype=torch.int64)
+        return counts.cumsum(0) - counts
+
+    def pick(self, indices: Sequence[int]) -> ImageSplit:
+        """Only these classes, in this order."""
+        starts = self.starts.tolist()
+        rows = [
+            torch.arange(starts[i], starts[i] + self.counts[i], device=self.images.device)
+            for i in indices
+        ]
+        return ImageSplit(
+            self.images[torch.cat(rows)] if rows else self.images[:0],
+            tuple(self.counts[i] for i in indices),
+            tuple(self.classes[i] for i in indices),
+            tuple(self.groups[i] for i in indices),
+        )
+
+    def to(self, device: Device) -> ImageSplit:
+        """The same with the images on ``device``."""
+        return ImageSplit(self.images.to(device), self.counts, self.classes, self.groups)
+
+
+class EpisodeSampler:
+    """Episodes of one split, a whole task batch at a time.
+
+    Classes are drawn without replacement and in random order, so a class has no label of its
+    own; then K + Q distinct images of each. Indices are drawn on the CPU: the same generator
+    gives the same tasks on every device.
+
+    Args:
+        split: Classes and images; the images' device is where tasks are made.
+        shape: Ways, shots, queries; the split is known to be large enough.
+        augment: A name of :data:`autometa.episodes.augment.AUGMENTATIONS`.
+        padding: What lies outside an image when it is moved: ``"zeros"`` or ``"border"``.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        shape: EpisodeShape,
+        *,
+        augment: str = "none",
+        padding: str = "zeros",
+    ) -> None:
+        self.split = split
+        self.shape = shape
+        self._augment = AUGMENTATIONS[augment]
+        self._padding = padding
+        self._counts = torch.tensor(split.counts, dtype=torch.int64)
+        names = sorted(set(split.groups))
+        members = torch.tensor([[group == name for group in split.groups] for name in names])
+        large = members.sum(1) >= shape.ways
+        self._members = members[large]
+        left_out = [name for name, ok in zip(names, large.tolist(), strict=True) if not ok]
+        self.groups_left_out = tuple(left_out) if shape.within_groups else ()
+
+    def sample(self, tasks: int, generator: torch.Generator) -> Task:
+        """A task batch; rows are class-major (label 0 K times, then label 1, …).
+
+        Shapes: ``support_x`` [T, N·K, C, H, W] in [0, 1], ``support_y`` [T, N·K]; queries alike.
+        """
+        index = self.indices(tasks, generator)
+        support, query = index.split([self.shape.shots, self.shape.queries], dim=2)
+        return Task(
+            self._gather(support, generator),
+            self._labels(tasks, self.shape.shots),
+            self._gather(query, generator),
+            self._labels(tasks, self.shape.queries),
+            ways=self.shape.ways,
+        )
+
+    def indices(self, tasks: int, generator: torch.Generator) -> Tensor:
+        """Rows of ``split.images``, int64 [T, N, K + Q]: the shots first, then the queries."""
+        classes = self._draw_classes(tasks, generator)
+        counts = self._counts[classes]
+        largest = int(self._counts.max())
+        keys = torch.rand(*classes.shape, largest, generator=generator)
+        keys.masked_fill_(torch.arange(largest) >= counts[..., None], -1.0)
+        instances = keys.topk(self.shape.per_class, dim=-1).indices
+        return self.split.starts[classes][..., None] + instances
+
+    def _draw_classes(self, tasks: int, generator: torch.Generator) -> Tensor:
+        """Classes of each task, [T, N]: the order of random keys is a random order."""
+        keys = torch.rand(tasks, len(self._counts), generator=generator)
+        if self.shape.within_groups:
+            group = torch.randint(len(self._members), (tasks,), generator=generator)
+            keys.masked_fill_(~self._members[group], -1.0)
+        return keys.topk(self.shape.ways, dim=-1).indices
+
+    def _gather(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        images = self.split.images
+        flat = images.index_select(0, index.flatten().to(images.device))
+        moved = self._augment(flat.to(torch.float32).div_(255), generator, self._padding)
+        return moved.unflatten(0, (index.shape[0], -1))
+
+    def _labels(self, tasks: int, per_class: int) -> Tensor:
+        labels = torch.arange(self.shape.ways, device=self.split.images.device)
+        return labels.repeat_interleave(per_class).repeat(tasks, 1)

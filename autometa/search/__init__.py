@@ -1,0 +1,1 @@
+"""The search: spaces to Optuna, trials on Ray Tune, finalists, the study folder."""

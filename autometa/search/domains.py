@@ -1,0 +1,157 @@
+"""Domains in YAML: a number fixes, a list gives choices, ``{low, high, log}`` a range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autometa.errors import ConfigError, suggestion
+from autometa.learners.domains import Choice, Domain, Float, Int, Rates
+from autometa.learners.rates import GROUPS, MODES, RateVector
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """No search: the hyper-parameter has this value."""
+
+    value: Any
+
+
+def override(field: str, domain: Domain, given: Any, default: Any) -> Domain | Fixed:
+    """The domain that the user's YAML makes of a learner's own.
+
+    Args:
+        field: The full name, for messages: ``"maml.inner_lr"``.
+        domain: The learner's domain.
+        given: What stands in the YAML.
+        default: The hyper-parameter's default; its type is the type that values must have.
+
+    Raises:
+        ConfigError: The value has the wrong type, or the domain is impossible.
+    """
+    if isinstance(domain, Rates):
+        return _rates(field, domain, given)
+    if isinstance(given, Mapping):
+        return _from_mapping(field, domain, given, default)
+    if isinstance(given, list):
+        return _choice(field, given, domain, default)
+    return Fixed(_typed(field, given, domain, default))
+
+
+def describe(domain: Domain | Fixed) -> str:
+    """A domain as a table shows it."""
+    match domain:
+        case Fixed(value):
+            return f"= {value}" if not isinstance(value, RateVector) else f"= {value.values}"
+        case Choice(options):
+            return "{" + ", ".join(str(option) for option in options) + "}"
+        case Int(low, high, _, step):
+            by = f" step {step}" if step != 1 else ""
+            return f"{low} … {high}{by}" + (" (log)" if domain.log else "")
+        case Float(low, high, log):
+            return f"[{low:g}, {high:g}]" + (" (log)" if log else "")
+        case Rates(low, high):
+            return f"[{low:g}, {high:g}] (log)"
+
+
+def _from_mapping(
+    field: str, domain: Float | Int | Choice, given: Mapping[str, Any], default: Any
+) -> Domain:
+    if set(given) == {"choices"} and isinstance(given["choices"], list):
+        return _choice(field, given["choices"], domain, default)
+    known = ("low", "high", "log", "step") if isinstance(domain, Int) else ("low", "high", "log")
+    _only(field, given, known)
+    if isinstance(domain, Choice):
+        options = domain.options
+        raise ConfigError(f"{field} is {dict(given)}, but must be a list of some of {options}")
+    numbers = {
+        key: _typed(f"{field}.{key}", value, domain, default)
+        for key, value in given.items()
+        if key != "log"
+    }
+    if not isinstance(given.get("log", False), bool):
+        raise ConfigError(f"{field}.log is {given['log']!r}, but must be true or false")
+    changed = replace(domain, **numbers, **({"log": given["log"]} if "log" in given else {}))
+    _check_range(field, changed.low, changed.high, changed.log)
+    if isinstance(changed, Int) and changed.step < 1:
+        raise ConfigError(f"{field}.step is {changed.step}, but must be at least 1")
+    return changed
+
+
+def _check_range(field: str, low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ConfigError(f"{field} has low {low:g} above high {high:g}: swap them")
+    if log and low <= 0:
+        raise ConfigError(f"{field} is searched on a log scale, so low ({low:g}) must be above 0")
+
+
+def _choice(field: str, given: list[Any], domain: Domain, default: Any) -> Choice:
+    if not given:
+        raise ConfigError(f"{field} is an empty list, but needs at least one choice")
+    return Choice(tuple(_typed(field, value, domain, default) for value in given))
+
+
+def _typed(field: str, value: Any, domain: Domain, default: Any) -> Any:
+    """The value, if it has the type of the hyper-parameter (whole numbers serve as reals)."""
+    if isinstance(domain, Choice) and isinstance(domain.options[0], bool | str):
+        if not any(_same(value, option) for option in domain.options):
+            raise ConfigError(f"{field} is {value!r}, but must be one of {domain.options}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, float) and number and math.isfinite(value):
+        return float(value)
+    if type(value) is not type(default):
+        kind = {"int": "a whole number", "float": "a finite number"}.get(type(default).__name__)
+        raise ConfigError(f"{field} is {value!r}, but must be {kind or type(default).__name__}")
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _rates(field: str, domain: Rates, given: Any) -> Domain | Fixed:
+    """A learning-rate vector: a number or rows of numbers fix it, a mapping restricts it."""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = [[given]]
+    if isinstance(given, list):
+        return Fixed(_rate_rows(field, given))
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{field} is {given!r}, but must be a rate, rows of rates, or a mapping")
+    _only(field, given, ("low", "high", "groups", "modes"))
+    groups = _names(f"{field}.groups", given.get("groups", domain.groups), GROUPS)
+    modes = _names(f"{field}.modes", given.get("modes", domain.modes), MODES[:2])
+    bounds = {
+        key: _typed(f"{field}.{key}", given.get(key, getattr(domain, key)), Float(0, 0), 0.0)
+        for key in ("low", "high")
+    }
+    _check_range(field, bounds["low"], bounds["high"], log=True)
+    return replace(domain, groups=groups, modes=modes, **bounds)
+
+
+def _rate_rows(field: str, rows: list[Any]) -> RateVector:
+    try:
+        values = tuple(tuple(float(rate) for rate in row) for row in rows)
+        return RateVector("fixed", "scalar" if len(values[0]) == 1 else "layer", values)
+    except (TypeError, ValueError, IndexError):
+        raise ConfigError(
+            f"{field} is {rows!r}, but fixed rates are one number, or one row of numbers a step"
+        ) from None
+
+
+def _names(field: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    if not names:
+        raise ConfigError(f"{field} is empty, but needs at least one of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{field} holds {name!r}: {suggestion(str(name), known)}")
+    return names
+
+
+def _only(field: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{field}.{key} is unknown: {suggestion(str(key), known)}")

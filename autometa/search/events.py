@@ -1,0 +1,69 @@
+"""What a running search tells whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from autometa.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class SearchStarted:
+    """``ended`` trials of an earlier run are kept."""
+
+    config: StudyConfig
+    direction: str
+    ended: int
+    dashboard: str | None
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    number: int
+    name: str
+    learner: str
+    backbone: str
+
+
+@dataclass(frozen=True)
+class TrialReported:
+    number: int
+    iteration: int
+    score: float
+    ci95: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """``end`` is one of study.py's ends; ``score`` is the last one."""
+
+    number: int
+    name: str
+    end: str
+    reason: str
+    iteration: int
+    score: float | None
+    ci95: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A step after the trials: ``total`` pieces of work, ``done`` of them finished."""
+
+    title: str
+    done: int
+    total: int
+    detail: str = ""
+
+
+Event = SearchStarted | TrialStarted | TrialReported | TrialEnded | Phase
+
+
+class Observer(Protocol):
+    def __call__(self, event: Event) -> None: ...
+
+
+def ignore(event: Event) -> None:
+    """The observer that watches nothing."""

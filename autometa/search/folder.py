@@ -1,0 +1,214 @@
+"""The study folder on disk: what lies where, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from autometa.config import StudyConfig, parse_config
+from autometa.errors import ConfigError, StudyError
+
+PACKAGES = ("autometa", "torch", "ray", "optuna", "nni", "numpy")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole: a temporary file beside it, then a rename."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths of a study, and the little that is kept in plain files."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def trials_csv(self) -> Path:
+        return self.path / "trials.csv"
+
+    def checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def finalist(self, name: str) -> Path:
+        return self.path / "finalists" / f"{name}.json"
+
+    def read_result(self) -> dict[str, Any] | None:
+        """``result.json``, or None before the search has one."""
+        return self.read_json(self.result)
+
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """A JSON object of this study, or None where the file isn't there.
+
+        Raises:
+            StudyError: The file is damaged.
+        """
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{path} is damaged ({error}): remove it and resume") from None
+        if not isinstance(value, dict):
+            raise StudyError(f"{path} is damaged (no JSON object): remove it and resume")
+        return value
+
+    def manifest(self) -> dict[str, Any]:
+        """``study.yaml``: the resolved configuration, versions and the data's fingerprint."""
+        path = self.path / "study.yaml"
+        if not self.path.is_dir():
+            raise StudyError(f"study folder {str(self.path)!r} doesn't exist")
+        try:
+            manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StudyError(
+                f"{str(self.path)!r} is no study folder: it has no study.yaml"
+            ) from None
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise StudyError(f"{path} can't be read: {' '.join(str(error).split())}") from None
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
+            raise StudyError(f"{path} is damaged: it holds no study configuration")
+        return manifest
+
+    def config(self) -> StudyConfig:
+        """The study's configuration, its folder being this one.
+
+        Raises:
+            StudyError: The folder holds no readable study.
+        """
+        values = self.manifest()["config"]
+        try:
+            return parse_config(values | {"out": str(self.path)}, f"{self.path / 'study.yaml'}")
+        except ConfigError as error:
+            raise StudyError(str(error)) from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the one process that drives the study; a killed process holds it no more.
+
+        Raises:
+            StudyError: Another process drives this study.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StudyError(
+                f"study {str(self.path)!r} is being run by another process: "
+                f"watch it with `autometa status {self.path}`"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def running(self) -> bool:
+        """Whether a process drives the study now."""
+        try:
+            with self.lock():
+                return False
+        except StudyError:
+            return True
+
+
+def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
+    """A new study folder with its manifest; it appears whole or not at all.
+
+    Raises:
+        StudyError: The folder exists already, or can't be written.
+    """
+    path = config.folder
+    if path.exists():
+        raise StudyError(
+            f"study folder {str(path)!r} exists already: go on with `autometa resume {path}`, "
+            "or choose another with --out"
+        )
+    manifest = {
+        "config": redacted(config),
+        "data": dict(data),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise StudyError(f"study folder {str(path)!r} can't be made: {error.strerror}") from None
+    try:
+        for name in ("checkpoints", "finalists"):
+            (temporary / name).mkdir()
+        text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+        write_atomically(temporary / "study.yaml", text)
+        temporary.chmod(0o755)
+        temporary.rename(path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StudyError(f"study folder {str(path)!r} can't be made: {error.strerror}") from None
+    return StudyFolder(path)
+
+
+def redacted(config: StudyConfig) -> dict[str, Any]:
+    """The configuration as plain values, without the password of a storage URL."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    if config.storage:
+        values["storage"] = without_password(config.storage)
+    return values
+
+
+def without_password(url: str) -> str:
+    """``postgresql://user:secret@host/db`` → ``postgresql://user:***@host/db``."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not (separator and at and ":" in credentials):
+        return url
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

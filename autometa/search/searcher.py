@@ -1,0 +1,159 @@
+"""Ray Tune's searcher over ``study.ask`` and ``study.tell``.
+
+Ray's ``OptunaSearch`` (2.60) tells Optuna that a trial cut by the scheduler is complete, leaves
+trials with a NaN running for ever, and keeps its state in a pickle. Here cut trials are pruned with
+all their scores, diverged and failed ones end as such, and the storage is the only truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+
+from autometa.config import StudyConfig
+from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
+from autometa.search.space import SearchSpace
+from autometa.search.study import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    REJECTED,
+    counted,
+    end_trial,
+    make_sampler,
+    row,
+    rows_of,
+    trial_name,
+    unfinished,
+)
+
+MAX_REJECTIONS = 1000
+
+
+class StudySearcher(Searcher):
+    """Proposes candidates within the limits until the trial budget is met exactly.
+
+    Trials that a dead driver left running are handed out first, as they were.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        config: StudyConfig,
+        trial_config: Callable[[int, dict[str, Any]], dict[str, Any]],
+        observer: Observer,
+    ) -> None:
+        super().__init__()
+        self._study = study
+        self._space = space
+        self._config = config
+        self._trial_config = trial_config
+        self._observer = observer
+        self._live: dict[str, optuna.Trial] = {}
+        self._waiting = [t for t in unfinished(study) if self._adopt(t)]
+        self._left = config.budget.trials - counted(rows_of(study)) - len(self._waiting)
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """The study knows its own metric and direction."""
+        return True
+
+    @staticmethod
+    def _adopt(trial: optuna.Trial) -> bool:
+        """Keep a trial with a candidate; one that died half-sampled was never started."""
+        if "candidate" in trial.user_attrs:
+            return True
+        end_trial(trial, FAILED, "the search ended while it was being proposed")
+        return False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        trial = self._waiting.pop(0) if self._waiting else self._ask()
+        if trial is None:
+            return str(Searcher.FINISHED)
+        self._live[trial_id] = trial
+        candidate = trial.user_attrs["candidate"]
+        name = trial_name(trial.number, candidate)
+        self._observer(
+            TrialStarted(trial.number, name, candidate["learner"], candidate["backbone"])
+        )
+        return self._trial_config(trial.number, candidate)
+
+    def _ask(self) -> optuna.Trial | None:
+        if self._left <= 0:
+            return None
+        for _ in range(MAX_REJECTIONS):
+            number = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = make_sampler(self._config.sampler, self._config.seed, number)
+            trial = self._study.ask()
+            candidate = self._space.sample(trial)
+            trial.set_user_attr("candidate", asdict(candidate))
+            excess = candidate.excess(self._config.space.limits)
+            if excess is None:
+                self._left -= 1
+                return trial
+            self._end(trial, REJECTED, excess)
+        raise RuntimeError(f"{MAX_REJECTIONS} candidates in a row exceed space.limits")
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._record(self._live[trial_id], result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        trial = self._live.pop(trial_id)
+        if error or result is None:
+            self._end(trial, FAILED, "its worker died")
+            return
+        self._record(trial, result)
+        end = result.get("end") or PRUNED
+        self._end(trial, end, result.get("reason") or "")
+
+    def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
+        iteration, score = result["iteration"], result["score"]
+        if result.get("end") == FAILED:
+            return
+        # Tune hands the last result over twice, and a resumed trial may repeat its last one.
+        if iteration in self._study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+            return
+        trial.report(score, iteration)
+        trial.set_user_attr("seconds", result["seconds"])
+        if math.isfinite(score):
+            trial.set_user_attr("ci95", result["ci95"])
+            self._observer(TrialReported(trial.number, iteration, score, result["ci95"]))
+
+    def _end(self, trial: optuna.Trial, end: str, reason: str) -> None:
+        end_trial(trial, end, reason)
+        done = row(self._study.get_trials(deepcopy=False)[trial.number])
+        self._observer(
+            TrialEnded(
+                done.number,
+                done.name,
+                end,
+                reason,
+                done.iteration,
+                done.score,
+                done.ci95,
+                done.seconds,
+            )
+        )
+
+    def close_running(self, reason: str) -> None:
+        """Prune the trials that still run, when the time is up."""
+        for trial in self._live.values():
+            self._end(trial, PRUNED, reason)
+        self._live.clear()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the storage has it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the storage has it all."""
+
+

@@ -1,0 +1,244 @@
+"""The search space of a study as one define-by-run function over Optuna's ``suggest_*``.
+
+Names are stable, so that studies can be compared: ``maml.inner_lr[2][conv3]``,
+``conv.conv3/kernel``. Conditional parameters are suggested only where they are active.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+from autometa.backbones import BACKBONES
+from autometa.backbones.base import Backbone, BackboneSpace, Option, Shape
+from autometa.config import LimitsConfig, SpaceConfig
+from autometa.errors import ConfigError, suggestion
+from autometa.learners import LEARNERS
+from autometa.learners.base import Hyper, Learner
+from autometa.learners.domains import Choice, Domain, Float, Int, Rates
+from autometa.learners.hyper_json import to_json
+from autometa.learners.rates import RateVector, group_names
+from autometa.search.domains import Fixed, override
+
+
+class Suggest(Protocol):
+    """What is used of ``optuna.Trial``."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...
+    def suggest_int(
+        self, name: str, low: int, high: int, *, log: bool = ..., step: int = ...
+    ) -> int: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Option | None]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the space: names and numbers only, so it crosses to a worker as JSON."""
+
+    learner: str
+    hyper: dict[str, Any]
+    backbone: str
+    architecture: dict[str, Option]
+    parameters: int
+    macs: int
+
+    def excess(self, limits: LimitsConfig) -> str | None:
+        """Why the limits refuse this candidate, or None."""
+        for name, limit in limits:
+            size = getattr(self, name.removeprefix("max_"))
+            if limit is not None and size > limit:
+                return f"{name.removeprefix('max_')} {size:,} exceed {name} {limit:,}"
+        return None
+
+
+@dataclass(frozen=True)
+class BackboneChoices:
+    """A backbone space with the options that the study leaves it."""
+
+    space: BackboneSpace
+    in_shape: Shape
+    options: Mapping[str, tuple[Option, ...]]
+
+    def sample(self, trial: Suggest, name: str) -> tuple[dict[str, Option], Backbone]:
+        sample: dict[str, Option] = {}
+        for label, options in self.options.items():
+            if self.space.active(label, sample):
+                sample[label] = _choose(trial, f"{name}.{label}", options)
+        return sample, self.space.build(sample, self.in_shape)
+
+
+@dataclass(frozen=True)
+class LearnerDomains:
+    """A learner with the domains that the study leaves it."""
+
+    learner: type[Learner[Any]]
+    domains: Mapping[str, Domain | Fixed]
+
+    def sample(self, trial: Suggest, name: str, backbone: Backbone) -> Hyper:
+        values: dict[str, Any] = {}
+        for field, domain in self.domains.items():
+            if not isinstance(domain, Rates):
+                values[field] = _suggest(trial, f"{name}.{field}", domain)
+        parameters = self.learner.fast_parameters(backbone.parameter_names)
+        for field, domain in self.domains.items():
+            if isinstance(domain, Rates):
+                steps = values[domain.steps]
+                values[field] = _rates(trial, f"{name}.{field}", domain, steps, parameters)
+        return self.learner.hyper_type(**values)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Everything a study may propose."""
+
+    learners: Mapping[str, LearnerDomains]
+    backbones: Mapping[str, BackboneChoices]
+    limits: LimitsConfig
+
+    def sample(self, trial: Suggest) -> Candidate:
+        """One candidate; limits are not yet applied."""
+        learner = _choose(trial, "learner", tuple(self.learners))
+        name = _choose(trial, "backbone", tuple(self.backbones))
+        architecture, backbone = self.backbones[name].sample(trial, name)
+        hyper = self.learners[learner].sample(trial, learner, backbone)
+        return Candidate(
+            learner, to_json(hyper), name, architecture, backbone.parameters, backbone.macs
+        )
+
+
+def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpace:
+    """The space that a configuration describes, for data of this shape.
+
+    Raises:
+        ConfigError: An unknown name, an impossible domain, or a learner or backbone that can't
+            serve these data.
+    """
+    return SearchSpace(
+        {name: _learner(name, given, problem) for name, given in config.learners.items()},
+        {name: _backbone(name, given, in_shape) for name, given in config.backbones.items()},
+        config.limits,
+    )
+
+
+def load_learner(name: str, problem: str) -> type[Learner[Any]]:
+    """A learner's class, if it can serve the problem."""
+    learner: type[Learner[Any]] = LEARNERS.load(name)
+    if problem not in learner.problems:
+        able = ", ".join(sorted(learner.problems))
+        raise ConfigError(f"learner {name!r} can't do {problem} (only {able}): leave it out")
+    return learner
+
+
+def load_backbone(name: str, in_shape: Shape) -> BackboneSpace:
+    """A backbone space, if it can read inputs of this shape."""
+    space: BackboneSpace = BACKBONES.load(name)()
+    if space.input_rank != len(in_shape):
+        raise ConfigError(
+            f"backbone {name!r} reads inputs of {space.input_rank} dimensions, "
+            f"but the data have shape {in_shape}: choose another of {', '.join(BACKBONES)}"
+        )
+    return space
+
+
+def _learner(name: str, given: Mapping[str, Any], problem: str) -> LearnerDomains:
+    learner = load_learner(name, problem)
+    fields = {field.name: field for field in dataclasses.fields(learner.hyper_type)}
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"space.learners.{name}.{key} is unknown: {suggestion(key, fields)}")
+    domains: dict[str, Domain | Fixed] = {}
+    for key, field in fields.items():
+        domains[key] = field.metadata["domain"]
+        if key in given:
+            full = f"space.learners.{name}.{key}"
+            domains[key] = override(full, domains[key], given[key], field.default)
+    return LearnerDomains(learner, domains)
+
+
+def _backbone(name: str, given: Mapping[str, Any], in_shape: Shape) -> BackboneChoices:
+    space = load_backbone(name, in_shape)
+    options = space.choices(in_shape)
+    for pattern, allowed in given.items():
+        labels = [label for label in options if fnmatchcase(label, pattern)]
+        full = f"space.backbones.{name}.{pattern}"
+        if not labels:
+            raise ConfigError(f"{full} fits no label: {suggestion(pattern, options)}")
+        for label in labels:
+            options[label] = _subset(full, allowed, options[label])
+    return BackboneChoices(space, in_shape, options)
+
+
+def _subset(field: str, allowed: Any, options: tuple[Option, ...]) -> tuple[Option, ...]:
+    chosen = tuple(allowed) if isinstance(allowed, list) else (allowed,)
+    wrong = [value for value in chosen if value not in options]
+    if wrong or not chosen:
+        seen = repr(wrong[0]) if wrong else "empty"
+        raise ConfigError(f"{field} is {seen}, but must be some of {options}")
+    return chosen
+
+
+def _choose(trial: Suggest, name: str, options: Sequence[Any]) -> Any:
+    """One of the options; a single one is no dimension of the search."""
+    return options[0] if len(options) == 1 else trial.suggest_categorical(name, options)
+
+
+def _suggest(trial: Suggest, name: str, domain: Domain | Fixed) -> Any:
+    match domain:
+        case Fixed(value):
+            return value
+        case Choice(options):
+            return _choose(trial, name, options)
+        case Int(low, high, log, step):
+            return low if low == high else trial.suggest_int(name, low, high, log=log, step=step)
+        case Float(low, high, log):
+            return low if low == high else trial.suggest_float(name, low, high, log=log)
+        case Rates():
+            raise TypeError("a rate vector needs the backbone's parameters")
+
+
+def _rates(
+    trial: Suggest, name: str, domain: Rates, steps: int, parameters: Sequence[str]
+) -> RateVector:
+    """A rate vector: its mode and groups, then an entry a step and group, or an initial value."""
+    mode = _choose(trial, f"{name}.mode", domain.modes)
+    groups = _choose(trial, f"{name}.groups", domain.groups)
+
+    def rate(full_name: str) -> float:
+        return trial.suggest_float(full_name, domain.low, domain.high, log=True)
+
+    if mode == "learned":
+        return RateVector(mode, groups, ((rate(f"{name}.init"),),))
+    columns = group_names(parameters, groups)
+    rows = ([rate(f"{name}[{step}][{column}]") for column in columns] for step in range(steps))
+    return RateVector(mode, groups, tuple(tuple(row) for row in rows))
+
+
+def rows(space: SearchSpace) -> Iterator[tuple[str, Domain | Fixed, str]]:
+    """(name, domain, active when) of every dimension, for a table."""
+    yield "learner", Choice(tuple(space.learners)), "always"
+    yield "backbone", Choice(tuple(space.backbones)), "always"
+    for name, choices in space.backbones.items():
+        for label, options in choices.options.items():
+            block = label.partition("/")[0].lstrip("abcdefghijklmnopqrstuvwxyz_")
+            depth = f", depth ≥ {block}" if block.isdigit() else ""
+            yield f"{name}.{label}", Choice(options), f"backbone = {name}{depth}"
+    for name, learner in space.learners.items():
+        for field, domain in learner.domains.items():
+            yield from _learner_rows(f"{name}.{field}", domain, f"learner = {name}")
+
+
+def _learner_rows(
+    name: str, domain: Domain | Fixed, active: str
+) -> Iterator[tuple[str, Domain | Fixed, str]]:
+    if not isinstance(domain, Rates):
+        yield name, domain, active
+        return
+    yield f"{name}.mode", Choice(domain.modes), active
+    yield f"{name}.groups", Choice(domain.groups), active
+    if "learned" in domain.modes:
+        yield f"{name}.init", domain, f"{active}, mode = learned"
+    if "searched" in domain.modes:
+        yield f"{name}[step][group]", domain, f"{active}, mode = searched, a step and group each"

@@ -1,0 +1,197 @@
+"""The trials of a study in Optuna's storage, which is the only truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.trial import FrozenTrial, TrialState
+
+from autometa.config import SamplerConfig, StudyConfig
+from autometa.errors import StudyError
+from autometa.search.folder import StudyFolder, without_password
+
+MAXIMIZE = "maximize"
+MINIMIZE = "minimize"
+
+COMPLETE = "complete"
+PRUNED = "pruned"
+DIVERGED = "diverged"
+FAILED = "failed"
+REJECTED = "rejected"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial as status, report and finalists see it.
+
+    Attributes:
+        end: ``complete``, ``pruned`` (cut by the scheduler or the clock), ``diverged``,
+            ``failed``, ``rejected`` (over a limit, never started) or ``running``.
+        curve: Meta-iteration → score on meta-validation tasks.
+        seconds: Training and scoring time.
+    """
+
+    number: int
+    name: str
+    end: str
+    reason: str
+    score: float | None
+    ci95: float | None
+    iteration: int
+    seconds: float
+    candidate: dict[str, Any]
+    params: dict[str, Any]
+    curve: dict[int, float]
+
+    @property
+    def learner(self) -> str:
+        return str(self.candidate.get("learner", ""))
+
+    @property
+    def backbone(self) -> str:
+        return str(self.candidate.get("backbone", ""))
+
+
+def storage_of(config: StudyConfig) -> optuna.storages.BaseStorage:
+    """The Optuna storage: the URL given, or SQLite in the study folder.
+
+    Raises:
+        StudyError: The storage can't be reached, or its driver isn't installed.
+    """
+    url = config.storage or f"sqlite:///{StudyFolder(config.folder).database}"
+    options: dict[str, Any] = (
+        {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    )
+    shown = without_password(url)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except ImportError as error:
+        raise StudyError(
+            f"storage {shown!r} needs a driver that isn't installed ({error}): "
+            "for PostgreSQL, pip install 'autometa[postgresql]'"
+        ) from None
+    except Exception as error:  # SQLAlchemy and each driver raise their own
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StudyError(
+            f"storage {shown!r} can't be used ({reason}): "
+            "give a URL such as sqlite:///study.db or postgresql://user:password@host/database"
+        ) from None
+
+
+def create_study(
+    config: StudyConfig, storage: optuna.storages.BaseStorage, direction: str
+) -> optuna.Study:
+    """A new Optuna study.
+
+    Raises:
+        StudyError: The storage holds a study of this name already.
+    """
+    try:
+        return optuna.create_study(
+            study_name=config.name, storage=storage, direction=direction, load_if_exists=False
+        )
+    except DuplicatedStudyError:
+        raise StudyError(
+            f"the storage holds a study named {config.name!r} already: choose another name"
+        ) from None
+
+
+def load_optuna_study(config: StudyConfig) -> optuna.Study:
+    """The existing Optuna study of a configuration.
+
+    Raises:
+        StudyError: The storage can't be reached or doesn't hold the study.
+    """
+    if config.storage is None and not StudyFolder(config.folder).database.exists():
+        raise StudyError(f"{str(config.folder)!r} has no study.db: its trials are lost")
+    if config.storage and "***" in config.storage:
+        raise StudyError(
+            f"the study's storage is {config.storage!r}: give its URL with --storage or in "
+            "AUTOMETA_STORAGE, since passwords aren't kept in the study folder"
+        )
+    try:
+        return optuna.load_study(study_name=config.name, storage=storage_of(config))
+    except KeyError:
+        raise StudyError(f"the storage holds no study named {config.name!r}") from None
+
+
+def make_sampler(config: SamplerConfig, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler for one trial, seeded by its number: a resumed search proposes the same."""
+    mixed = (seed * 1_000_003 + number) % 2**32
+    if config.name == "random":
+        return optuna.samplers.RandomSampler(seed=mixed)
+    return optuna.samplers.TPESampler(
+        seed=mixed, n_startup_trials=config.startup_trials, constant_liar=True
+    )
+
+
+def trial_name(number: int, candidate: dict[str, Any]) -> str:
+    """``maml-conv-007``: learner, backbone, number."""
+    return f"{candidate['learner']}-{candidate['backbone']}-{number:03d}"
+
+
+def row(trial: FrozenTrial) -> TrialRow:
+    """A trial of the storage as a :class:`TrialRow`."""
+    attributes = trial.user_attrs
+    candidate = attributes.get("candidate", {})
+    curve = {step: value for step, value in sorted(trial.intermediate_values.items())}
+    finite = {step: value for step, value in curve.items() if value == value}
+    last = max(finite, default=None)
+    return TrialRow(
+        number=trial.number,
+        name=trial_name(trial.number, candidate) if candidate else f"trial-{trial.number:03d}",
+        end=str(attributes.get("end", RUNNING)),
+        reason=str(attributes.get("reason", "")),
+        score=trial.value if trial.value is not None else finite.get(last or 0),
+        ci95=attributes.get("ci95"),
+        iteration=max(curve, default=0),
+        seconds=float(attributes.get("seconds", 0.0)),
+        candidate=candidate,
+        params=dict(trial.params),
+        curve=finite,
+    )
+
+
+def rows_of(study: optuna.Study) -> list[TrialRow]:
+    """All trials that were ever proposed, in their order."""
+    trials = study.get_trials(deepcopy=False)
+    return [row(trial) for trial in trials if "candidate" in trial.user_attrs]
+
+
+def counted(rows: Iterable[TrialRow]) -> int:
+    """Trials that the budget counts: ended, and started at all."""
+    return sum(r.end not in (RUNNING, REJECTED) for r in rows)
+
+
+def best_first(rows: Iterable[TrialRow], direction: str) -> list[TrialRow]:
+    """Complete trials, best score first; of equals the older one leads."""
+    complete = [r for r in rows if r.end == COMPLETE and r.score is not None]
+    sign = -1.0 if direction == MAXIMIZE else 1.0
+    return sorted(complete, key=lambda r: (sign * (r.score or 0.0), r.number))
+
+
+def unfinished(study: optuna.Study) -> list[optuna.Trial]:
+    """Live handles of the trials that a dead driver left running."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [optuna.Trial(study, frozen._trial_id) for frozen in running]
+
+
+def end_trial(trial: optuna.Trial, end: str, reason: str = "") -> None:
+    """Close a trial in the storage with its end and reason.
+
+    Only ``complete`` has a value; ``failed`` tells the sampler nothing; the other ends teach it
+    by the scores reported so far (``diverged``: by a NaN, the worst there is).
+    """
+    trial.set_user_attr("end", end)
+    trial.set_user_attr("reason", reason)
+    study = trial.study
+    if end == COMPLETE:
+        scores = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        study.tell(trial, scores[max(scores)])
+    else:
+        study.tell(trial, state=TrialState.FAIL if end == FAILED else TrialState.PRUNED)

@@ -1,0 +1,69 @@
+"""The Ray side of a trial: a thin shell over :func:`autometa.trial.run_trial`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray._raylet import setproctitle
+from ray.tune import PlacementGroupFactory
+
+from autometa.search.study import FAILED
+from autometa.trial import TrialReport, TrialSpec, run_trial
+
+
+class TrialWorker(tune.Trainable):
+    """One actor that runs trial after trial; the data set stays loaded between them.
+
+    Its process is titled after the trial it runs, which is what Ray's dashboard lists.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        return PlacementGroupFactory([config["resources"]])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._name = new_config["name"]
+        spec = TrialSpec.from_json(new_config["spec"])
+        self._reports: Iterator[TrialReport] = run_trial(spec, Path(new_config["checkpoint"]))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        setproctitle(f"ray::{self._name}")
+        try:
+            report = next(self._reports)
+        except Exception as error:  # a trial's failure is a result of the search, not its end
+            return {"done": True, "end": FAILED, "reason": reason_of(error), **NOTHING}
+        return {
+            "iteration": report.iteration,
+            "score": report.score,
+            "ci95": report.ci95,
+            "seconds": report.seconds,
+            "end": report.end,
+            "reason": report.reason,
+            "done": report.end is not None,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the trial writes its own checkpoint at every report."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: the trial reads its own checkpoint when it starts."""
+
+    def __repr__(self) -> str:
+        return "autometa trial worker"
+
+
+NOTHING = {"iteration": 0, "score": math.nan, "ci95": math.nan, "seconds": 0.0}
+
+
+def reason_of(error: BaseException) -> str:
+    """The last line of an exception, with its type."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
