@@ -201,16 +201,17 @@ def parse_config(values: Mapping[str, Any], origin: str = "configuration") -> St
         raise ConfigError(f"{origin}: {_sentence(error)}") from None
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
-    """The configuration in a YAML file, with ``a.b=c`` assignments laid over it.
+def load_config(space: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
+    """The configuration in a YAML file (ours by name), with ``a.b=c`` laid over it.
 
     Raises:
         ConfigError: The file is missing or no YAML mapping, or a field is wrong.
     """
+    path = space_file(str(space))
     values = read_yaml(path)
     for assignment in overrides:
         assign(values, assignment)
-    return parse_config(values, origin=str(path))
+    return parse_config(values, origin=str(space))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

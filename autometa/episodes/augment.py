@@ -35,7 +35,7 @@ def affine(images: Tensor, generator: torch.Generator, padding: str) -> Tensor:
         padding: ``"zeros"`` (ink on black) or ``"border"`` (photographs).
     """
     theta = affine_maps(len(images), generator).to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    grid = affine_grid(theta, *images.shape[2:])
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
@@ -59,6 +59,23 @@ def affine_maps(
         torch.stack([high * sin, high * (slant * sin + cos), 2 * shift * u[5]], -1),
     ]
     return torch.stack(rows, 1).float()
+
+
+def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """Where each output pixel comes from, [B, H, W, 2]; what ``F.affine_grid`` gives.
+
+    Written out because that one multiplies a tiny matrix per image: several times slower on a CPU.
+    """
+    y, x = (
+        (torch.arange(side, device=theta.device, dtype=theta.dtype) * 2 + 1) / side - 1
+        for side in (height, width)
+    )
+    across = theta[:, :, 0, None] * x
+    down = theta[:, :, 1, None] * y + theta[:, :, 2, None]
+    grid = theta.new_empty(len(theta), height, width, 2)
+    for axis in (0, 1):
+        torch.add(across[:, axis, None, :], down[:, axis, :, None], out=grid[..., axis])
+    return grid
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {"none": none, "affine": affine}

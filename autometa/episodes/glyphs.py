@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import fonts
-from .augment import affine_maps
+from .augment import affine_grid, affine_maps
 from .cache import cached
 from .dataset import Device
 from .images import ImageDataset, ImageSplit
@@ -87,7 +87,7 @@ def _draw(options: Options, faces: Sequence[fonts.Face]) -> ImageSplit:
     picks = torch.rand(len(chosen), options.instances, generator=generator) * sizes[:, None]
     rows = torch.from_numpy(firsts)[:, None] + picks.long()
     sources = torch.from_numpy(np.stack([face for each in glyphs for face in each]))
-    parts = [_distort(sources[part], generator) for part in rows.flatten().split(_BATCH)]
+    parts = [_distort(sources[part], generator) for part in torch.split(rows.flatten(), _BATCH)]
     return ImageSplit(
         torch.cat(parts),
         (options.instances,) * len(chosen),
@@ -121,7 +121,7 @@ def _distort(sources: Tensor, generator: torch.Generator) -> Tensor:
     count, side = sources.shape[:2]
     ink = sources[:, None].float() / 255
     theta = affine_maps(count, generator, degrees=18, scale=0.2, shear=0.25, shift=0.05)
-    grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
+    grid = affine_grid(theta, side, side)
     bends = torch.randn(count, 2, 5, 5, generator=generator) * _WARP
     field = F.interpolate(bends, size=(side, side), mode="bicubic", align_corners=True)
     warped = F.grid_sample(ink, grid + field.permute(0, 2, 3, 1), align_corners=False)

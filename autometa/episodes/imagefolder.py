@@ -193,7 +193,7 @@ def _decode(options: Options, tree: Tree, listing: _Listing) -> ImageSplit:
     side = options.image_size or _side(tree, names[0])
 
     def convert(image: Image.Image) -> Pixels:
-        fitted = ImageOps.fit(_opaque(image), (side, side), Image.Resampling.BICUBIC)
+        fitted = ImageOps.fit(_upright(image), (side, side), Image.Resampling.BICUBIC)
         grey = fitted.convert("L") if options.channels == 1 else fitted
         return np.asarray(grey).reshape(side, side, -1)
 
@@ -211,8 +211,9 @@ def _side(tree: Tree, name: str) -> int:
     return max(8, min(shorter, _LARGEST_DEFAULT))
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, what is transparent being white."""
+def _upright(image: Image.Image) -> Image.Image:
+    """RGB, turned as a camera noted, what is transparent being white."""
+    image = ImageOps.exif_transpose(image)
     if "transparency" not in image.info and "A" not in image.getbands():
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")

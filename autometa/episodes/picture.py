@@ -77,16 +77,15 @@ def _heading(sheet: Image.Image, dataset: ImageDataset, split: str, y: int) -> N
 
 def _row(sheet: Image.Image, part: ImageSplit, index: int, y: int, columns: int) -> None:
     draw, middle = ImageDraw.Draw(sheet), y + _TILE // 2
-    name, group = part.classes[index], part.groups[index]
-    for text, offset, colour in ((name, -9, _INK), (group, 10, _GREY)):
-        place = (_MARGIN, middle + offset)
+    lines = [(part.classes[index], _INK), (part.groups[index], _GREY)]
+    lines = lines[:1] if len(set(part.groups)) == 1 else lines
+    for number, (text, colour) in enumerate(lines):
+        place = (_MARGIN, middle + 19 * number - 9 * (len(lines) - 1))
         draw.text(place, _shortened(text), fill=colour, font=_font(13), anchor="lm")
-    first = int(part.starts[index])
+    first, grey = int(part.starts[index]), part.images.shape[1] == 1
     for column in range(min(columns, part.counts[index])):
         pixels = part.images[first + column].permute(1, 2, 0).cpu().numpy()
-        tile = Image.fromarray(
-            np.ascontiguousarray(pixels.squeeze(-1) if part.images.shape[1] == 1 else pixels)
-        )
+        tile = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
         tile = tile.resize((_TILE, _TILE), Image.Resampling.LANCZOS).convert("RGB")
         sheet.paste(tile, (_MARGIN + _LABEL + column * (_TILE + _GAP), y))
 

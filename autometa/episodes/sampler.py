@@ -94,12 +94,11 @@ class EpisodeSampler:
 
         Shapes: ``support_x`` [T, N·K, C, H, W] in [0, 1], ``support_y`` [T, N·K]; queries alike.
         """
-        index = self.indices(tasks, generator)
-        support, query = index.split([self.shape.shots, self.shape.queries], dim=2)
+        index, shots = self.indices(tasks, generator), self.shape.shots
         return Task(
-            self._gather(support, generator),
-            self._labels(tasks, self.shape.shots),
-            self._gather(query, generator),
+            self._gather(index[..., :shots], generator),
+            self._labels(tasks, shots),
+            self._gather(index[..., shots:], generator),
             self._labels(tasks, self.shape.queries),
             ways=self.shape.ways,
         )
@@ -126,7 +125,7 @@ class EpisodeSampler:
         images = self.split.images
         flat = images.index_select(0, index.flatten().to(images.device))
         moved = self._augment(flat.to(torch.float32).div_(255), generator, self._padding)
-        return moved.unflatten(0, (index.shape[0], -1))
+        return moved.view(len(index), -1, *moved.shape[1:])
 
     def _labels(self, tasks: int, per_class: int) -> Tensor:
         labels = torch.arange(self.shape.ways, device=self.split.images.device)

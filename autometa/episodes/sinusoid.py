@@ -120,10 +120,8 @@ class SinusoidSource:
         phase = _uniform((tasks, 1, 1), 0.0, o.phase_high, generator)
         x = _uniform((tasks, self.shape.per_class, 1), -o.x_limit, o.x_limit, generator)
         y = amplitude * torch.sin(x - phase)
-        sizes = [self.shape.shots, self.shape.queries]
-        support_x, query_x = x.to(self.device).split(sizes, dim=1)
-        support_y, query_y = y.to(self.device).split(sizes, dim=1)
-        return Task(support_x, support_y, query_x, query_y, ways=1)
+        x, y, shots = x.to(self.device), y.to(self.device), self.shape.shots
+        return Task(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:], ways=1)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:

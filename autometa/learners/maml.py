@@ -50,8 +50,10 @@ class MAMLHyper(Hyper):
         Choice(("first", "second")),
         "whether to differentiate through the inner gradients",
     )
-    inner_lr: RateVector = hyper(
-        RateVector("fixed", "scalar", ((0.1,),)), Rates(1e-3, 1.0), "rate of each inner step"
+    inner_lr: RateVector = hyper(  # noqa: RUF009 (a rate vector is frozen)
+        RateVector("fixed", "scalar", ((0.1,),)),
+        Rates(1e-3, 1.0),
+        "rate of each inner step",
     )
 
     def __post_init__(self) -> None:

@@ -19,7 +19,6 @@ from autometa.config import StudyConfig
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
 from autometa.search.space import SearchSpace
 from autometa.search.study import (
-    COMPLETE,
     FAILED,
     PRUNED,
     REJECTED,
@@ -155,5 +154,3 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the storage has it all."""
-
-

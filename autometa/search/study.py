@@ -139,7 +139,7 @@ def row(trial: FrozenTrial) -> TrialRow:
     """A trial of the storage as a :class:`TrialRow`."""
     attributes = trial.user_attrs
     candidate = attributes.get("candidate", {})
-    curve = {step: value for step, value in sorted(trial.intermediate_values.items())}
+    curve = dict(sorted(trial.intermediate_values.items()))
     finite = {step: value for step, value in curve.items() if value == value}
     last = max(finite, default=None)
     return TrialRow(

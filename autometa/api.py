@@ -1,0 +1,167 @@
+"""What the command line does, for Python: search, resume, load a study, load a bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autometa.config import StudyConfig
+from autometa.errors import BundleError, StudyError
+from autometa.search.events import Observer, Phase, ignore
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
+    from autometa.search.folder import StudyFolder
+    from autometa.search.study import TrialRow
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study on disk, running or not."""
+
+    folder: StudyFolder
+    config: StudyConfig
+    optuna_study: optuna.Study
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        from autometa.search.study import rows_of
+
+        return rows_of(self.optuna_study)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, one column a searched parameter."""
+        from autometa.report.frames import trials_frame
+
+        return trials_frame(self.rows)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row a scoring of a trial on meta-validation tasks."""
+        from autometa.report.frames import curves_frame
+
+        return curves_frame(self.rows)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """Winner, baseline, finalists and cost; None until the search has ended."""
+        return self.folder.read_result()
+
+
+def search(config: StudyConfig, observer: Observer = ignore) -> StudyView:
+    """Run a study to its end, with its report and the winner's bundle.
+
+    Raises:
+        UserError: Bad input; nothing is left behind.
+        Interrupted: Stopped by the user; :func:`resume` goes on.
+    """
+    from autometa.search import run
+
+    return _finish(run.search(config, observer), config.storage, observer)
+
+
+def resume(
+    folder: str | Path, observer: Observer = ignore, storage: str | None = None
+) -> StudyView:
+    """Go on with a study; as :func:`search`."""
+    from autometa.search import run
+
+    return _finish(run.resume(Path(folder), observer, storage), storage, observer)
+
+
+def load_study(folder: str | Path, storage: str | None = None) -> StudyView:
+    """A study as it stands.
+
+    Raises:
+        StudyError: No study there, or its storage can't be reached.
+    """
+    from autometa.search.folder import StudyFolder
+    from autometa.search.study import load_optuna_study
+
+    home = StudyFolder(Path(folder))
+    config = home.config()
+    if storage:
+        config = config.model_copy(update={"storage": storage})
+    return StudyView(home, config, load_optuna_study(config))
+
+
+def load_bundle(folder: str | Path, **options: Any) -> Any:
+    """The learner in an exported bundle, as the bundle's own ``load`` gives it.
+
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+    """
+    path = Path(folder)
+    if not (path / "__init__.py").is_file():
+        raise BundleError(f"{str(folder)!r} holds no bundle: it has no __init__.py")
+    name = f"autometa_bundle_{abs(hash(path.absolute()))}"
+    spec = importlib.util.spec_from_file_location(
+        name, path / "__init__.py", submodule_search_locations=[str(path)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.load(**options)
+    except (ImportError, SyntaxError, AttributeError, OSError, ValueError) as error:
+        raise BundleError(f"the bundle {str(folder)!r} is damaged: {error}") from None
+
+
+def export(folder: str | Path, to: str | Path, storage: str | None = None) -> Path:
+    """Write the winner's bundle.
+
+    Raises:
+        StudyError: The study has no winner yet.
+        BundleError: The target exists already or can't be written.
+    """
+    from autometa.export.bundle import write_bundle
+
+    study = load_study(folder, storage)
+    return write_bundle(study.folder, study.config, winner_of(study), Path(to))
+
+
+def winner_of(study: StudyView) -> dict[str, Any]:
+    """The result of a study that has ended.
+
+    Raises:
+        StudyError: It has not.
+    """
+    result = study.result
+    if result is None:
+        path = study.folder.path
+        raise StudyError(f"study {str(path)!r} has no winner yet: run `autometa resume {path}`")
+    return result
+
+
+def report(folder: str | Path, storage: str | None = None) -> Path:
+    """Write ``report.html`` and ``trials.csv`` of a study as it stands."""
+    study = load_study(folder, storage)
+    return _report(study)
+
+
+def _report(study: StudyView) -> Path:
+    from autometa.report.frames import write_csv
+    from autometa.report.html import write_report
+
+    write_csv(study.trials, study.folder.trials_csv)
+    return write_report(study.folder, study.optuna_study, study.config)
+
+
+def _finish(folder: StudyFolder, storage: str | None, observer: Observer) -> StudyView:
+    """Bundle and report; what an earlier run wrote already is kept or written anew."""
+    from autometa.export.bundle import write_bundle
+
+    study = load_study(folder.path, storage)
+    observer(Phase("bundle and report", 0, 2))
+    if not folder.bundle.exists():
+        write_bundle(folder, study.config, winner_of(study), folder.bundle)
+    observer(Phase("bundle and report", 1, 2))
+    _report(study)
+    observer(Phase("bundle and report", 2, 2))
+    return study

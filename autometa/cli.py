@@ -1,0 +1,247 @@
+"""The ``autometa`` command: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autometa.errors import UserError
+
+app = typer.Typer(
+    name="autometa",
+    help="Find the best meta-learner for a family of few-shot tasks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Folder = Annotated[Path, typer.Argument(help="A study folder.", metavar="FOLDER")]
+Storage = Annotated[
+    str | None,
+    typer.Option(envvar="AUTOMETA_STORAGE", help="Optuna storage URL, e.g. of a PostgreSQL."),
+]
+
+
+class ConfigFormat(StrEnum):
+    YAML = "yaml"
+    JSON = "json"
+    TOML = "toml"
+
+
+def main() -> None:
+    """Entry point: bad input ends with one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def console() -> Any:
+    """A Rich console, which sees for itself whether the output is a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@app.command()
+def search(
+    space: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of the search.")] = None,
+    time: Annotated[str | None, typer.Option(help="Longest search: 30m, 2h.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(help="0.25 puts four trials on one GPU.")
+    ] = None,
+    storage: Storage = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's address.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
+    ] = False,
+) -> None:
+    """Search for the best meta-learner; ends with the winner's bundle.
+
+    Example: autometa search quickstart --trials 20 --out trials/first
+    """
+    from autometa.config import load_config
+
+    flags = {
+        "budget.trials": trials,
+        "budget.time": time,
+        "seed": seed,
+        "resources.concurrency": concurrency,
+        "resources.gpus_per_trial": gpus_per_trial,
+        "storage": storage,
+        "address": address,
+        "out": out,
+    }
+    given = [f"{field}={value}" for field, value in flags.items() if value is not None]
+    config = load_config(space, [*(assignments or []), *given])
+    if dry_run:
+        _dry_run(config)
+        return
+    from autometa import api
+
+    _watched(lambda observer: api.search(config, observer))
+
+
+@app.command()
+def resume(folder: Folder, storage: Storage = None) -> None:
+    """Go on with a study that was stopped, or whose process died."""
+    from autometa import api
+
+    _watched(lambda observer: api.resume(folder, observer, storage))
+
+
+@app.command()
+def status(folder: Folder, storage: Storage = None) -> None:
+    """Show a study as it stands, running or not."""
+    from autometa import api
+    from autometa.report.live import status_table
+
+    study = api.load_study(folder, storage)
+    table = status_table(study.config, study.rows, study.result, study.folder.running())
+    console().print(table)
+
+
+@app.command()
+def report(folder: Folder, storage: Storage = None) -> None:
+    """Write report.html (one page, no network needed) and trials.csv."""
+    from autometa import api
+
+    typer.echo(f"report: {api.report(folder, storage)}")
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[Path | None, typer.Option(help="Folder to write the bundle to.")] = None,
+    config_only: Annotated[
+        ConfigFormat | None, typer.Option(help="Print only the configuration, in this format.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Take the winner elsewhere: a folder that needs only torch and safetensors."""
+    from autometa import api
+
+    if config_only:
+        from autometa.export.configuration import render
+
+        winner = api.winner_of(api.load_study(folder, storage))["winner"]
+        typer.echo(render(winner, config_only.value), nl=False)
+        return
+    if to is None:
+        raise typer.BadParameter("say where with --to DIR, or use --config-only")
+    bundle = api.export(folder, to, storage)
+    typer.echo(f"bundle: {bundle}")
+    typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
+
+
+@app.command()
+def learners(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """List the meta-learners, or one's hyper-parameters with their domains."""
+    from autometa.learners import LEARNERS
+    from autometa.report.listing import learner_table, names_table
+
+    console().print(learner_table(name) if name else names_table("learner", LEARNERS))
+
+
+@app.command()
+def backbones(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """List the backbone spaces, or one's choices for 28×28 images."""
+    from autometa.backbones import BACKBONES
+    from autometa.report.listing import backbone_table, names_table
+
+    console().print(backbone_table(name) if name else names_table("backbone", BACKBONES))
+
+
+@app.command()
+def spaces() -> None:
+    """List the search spaces that come with autometa."""
+    from autometa.config import shipped_spaces
+
+    for name, path in shipped_spaces().items():
+        typer.echo(f"{name}\t{path}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets with their options."""
+    from autometa.report.listing import data_table
+
+    console().print(data_table())
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A data set: see `autometa data list`.")],
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Picture to write; default: NAME.png.")] = None,
+) -> None:
+    """Describe a data set and write a picture of it."""
+    from autometa import episodes
+    from autometa.config import assign
+    from autometa.episodes.picture import save_picture
+    from autometa.report.listing import rows_table
+
+    values: dict[str, Any] = {}
+    for assignment in options or []:
+        assign(values, assignment)
+    dataset = episodes.load(name, values)
+    path = out or Path(f"{name}.png")
+    save_picture(dataset, path)
+    console().print(rows_table(dataset.summary(), title=f"{name} {dataset.input_shape}"))
+    typer.echo(f"picture: {path}")
+
+
+def _dry_run(config: Any) -> None:
+    from autometa.report.listing import size_estimate, space_table
+    from autometa.search.run import plan
+
+    planned = plan(config)
+    screen = console()
+    screen.print(planned.config.to_yaml(), markup=False, soft_wrap=True)
+    screen.print(space_table(planned.space))
+    screen.print(size_estimate(planned.space, planned.config), soft_wrap=True)
+
+
+def _watched(run: Callable[[Any], Any]) -> None:
+    """Run a study under the live view, and say at the end what came out and what comes next."""
+    from autometa.report.live import make_view
+    from autometa.report.text import next_steps, summary
+    from autometa.search.run import Interrupted
+
+    # A scheduler's SIGTERM (a batch system's, say) stops a study as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    screen = console()
+    try:
+        with make_view(screen) as view:
+            study = run(view)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        folder = str(stop) or "FOLDER"
+        typer.echo(f"stopped; go on with: autometa resume {folder}", err=True)
+        sys.exit(130)
+    folder = study.folder.path
+    for line in [*summary(study.result, study.folder), *next_steps(study.folder)]:
+        screen.print(line, soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    main()

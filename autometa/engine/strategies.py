@@ -1,0 +1,129 @@
+"""Ways to run a learner over a batch of tasks: one by one, on threads, or as one batched program.
+
+All give the same numbers, but for rounding. On a CPU, batching by ``vmap`` is the slowest: it turns
+the convolutions of second-order gradients into grouped ones. Threads with one intra-op thread each
+use several cores better than the parallel loops inside the operators, which few-shot batches are
+too small for. On a GPU the launches of kernels are what costs, so there ``vmap`` is the choice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from autometa.learners.base import Learner, Params
+
+if TYPE_CHECKING:
+    from autometa.episodes.task import Task
+
+STRATEGIES = ("loop", "threads", "vmap")
+
+Results = dict[str, Tensor]
+PerTask = Callable[[Learner[Any], "Task"], Results]
+
+
+def choose(device: torch.device | str, threads: int) -> str:
+    """The strategy for a device, and the number of CPU threads there are to use."""
+    if torch.device(device).type != "cpu":
+        return "vmap"
+    return "threads" if threads > 1 else "loop"
+
+
+def meta_gradient(
+    learner: Learner[Any], params: Params, *, batch: Task, strategy: str
+) -> tuple[Params, Results]:
+    """Gradient in the learned meta-parameters, and metrics, each the mean over a task batch.
+
+    Raises:
+        ValueError: The strategy is unknown.
+    """
+
+    def one(learner: Learner[Any], task: Task) -> Results:
+        grads, metrics = learner.meta_grad(params, task)
+        return {f"grad {name}": g for name, g in grads.items()} | metrics
+
+    means = {name: value.mean(0) for name, value in over_tasks(one, learner, batch, strategy).items()}
+    grads = {name[5:]: value for name, value in means.items() if name.startswith("grad ")}
+    return grads, {name: value for name, value in means.items() if not name.startswith("grad ")}
+
+
+def task_scores(
+    learner: Learner[Any], params: Params, *, batch: Task, strategy: str
+) -> Results:
+    """``loss`` [T] and ``score`` [T] of the queries of each task, after adapting to it.
+
+    Raises:
+        ValueError: The strategy is unknown.
+    """
+
+    def one(learner: Learner[Any], task: Task) -> Results:
+        with torch.no_grad():
+            loss, prediction = learner.query_loss(params, task)
+            return {"loss": loss, "score": learner.score(prediction, task.query_y)}
+
+    return over_tasks(one, learner, batch, strategy)
+
+
+def over_tasks(function: PerTask, learner: Learner[Any], batch: Task, strategy: str) -> Results:
+    """``function`` of each task of a batch, results stacked along a leading dimension T."""
+    if strategy == "vmap":
+        return _vmap(function, learner, batch)
+    if strategy == "loop":
+        results = [function(learner, task) for task in batch.unbind()]
+    elif strategy == "threads":
+        results = _threads(function, learner, list(batch.unbind()))
+    else:
+        raise ValueError(f"strategy is {strategy!r}, but must be one of {', '.join(STRATEGIES)}")
+    return {name: torch.stack([result[name] for result in results]) for name in results[0]}
+
+
+def _vmap(function: PerTask, learner: Learner[Any], batch: Task) -> Results:
+    def one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Results:
+        task = replace(
+            batch, support_x=support_x, support_y=support_y, query_x=query_x, query_y=query_y
+        )
+        return function(learner, task)
+
+    tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+    return torch.func.vmap(one)(*tensors)  # type: ignore[no-any-return]
+
+
+def _threads(function: PerTask, learner: Learner[Any], tasks: Sequence[Task]) -> list[Results]:
+    """Results in the order of the tasks, whichever thread ran them."""
+    workers = min(torch.get_num_threads(), len(tasks))
+
+    def share(worker: int) -> list[Results]:
+        own = _own_skeleton(learner)
+        return [function(own, task) for task in tasks[worker::workers]]
+
+    with _one_thread_each(), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+        shares = list(pool.map(share, range(workers)))
+    return [shares[i % workers][i // workers] for i in range(len(tasks))]
+
+
+def _own_skeleton(learner: Learner[Any]) -> Learner[Any]:
+    """A copy to call on another thread: ``functional_call`` swaps a module's parameters in place."""
+    module = copy.deepcopy(learner.encoder.module)
+    return replace(learner, encoder=replace(learner.encoder, module=module))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Torch's thread count is partly a thread's own and partly the process's: set and put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,149 @@
+"""Meta-training: Adam on the meta-parameters, one batch of tasks a step, resumable to the bit.
+
+D. Kingma, J. Ba: "Adam: A Method for Stochastic Optimization", ICLR 2015, is the outer optimizer of
+both MAML and prototypical networks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from autometa.engine.strategies import meta_gradient
+from autometa.learners.base import Hyper, Learner, Params
+
+if TYPE_CHECKING:
+    from autometa.episodes.task import TaskSource
+
+# MAML's reference code clips each number of the outer gradient to ±10, on mini-ImageNet only. We
+# bound the norm for every learner, which keeps the direction and tames the same rare exploding task.
+MAX_GRADIENT_NORM = 10.0
+# Snell et al. 2017, section 3: the rate is "cut in half every 2000 episodes".
+HALVING_ITERATIONS = 2000
+# On an accelerator a look at a number waits for the device, so losses are looked at in bulk.
+CHECK_EVERY_ITERATIONS = 50
+
+
+class Diverged(Exception):  # noqa: N818 (an end of a trial, not an error)
+    """Meta-training left the finite numbers: an end of its own, neither failed nor pruned."""
+
+    def __init__(self, iteration: int, reason: str) -> None:
+        super().__init__(f"diverged at iteration {iteration}: {reason}")
+        self.iteration = iteration
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One meta-iteration: its number from 1, and the mean metrics of its tasks, on the device."""
+
+    iteration: int
+    loss: Tensor
+    score: Tensor
+
+
+@dataclass
+class TrainState:
+    """All that meta-training goes on from. Training changes it, and ``params``, in place."""
+
+    params: Params
+    optimizer: torch.optim.Adam
+    generator: torch.Generator
+    iteration: int = 0
+
+    @classmethod
+    def start(
+        cls, learner: Learner[Any], params: Params, generator: torch.Generator
+    ) -> TrainState:
+        """Before the first meta-iteration; ``params`` are copied, ``generator`` draws the tasks."""
+        params = {name: value.clone() for name, value in params.items()}
+        return cls(params, _adam(learner, params), generator)
+
+    @classmethod
+    def restore(
+        cls,
+        learner: Learner[Any],
+        saved: Mapping[str, Any],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> TrainState:
+        """The state that :meth:`state_dict` gave, on a device."""
+        params = {name: value.to(device, copy=True) for name, value in saved["params"].items()}
+        optimizer = _adam(learner, params)
+        optimizer.load_state_dict(saved["optimizer"])
+        generator = torch.Generator()
+        generator.set_state(saved["generator"].cpu())
+        return cls(params, optimizer, generator, saved["iteration"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything, as tensors and plain types."""
+        return {
+            "iteration": self.iteration,
+            "params": {name: value.clone() for name, value in self.params.items()},
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "generator": self.generator.get_state(),
+        }
+
+
+def meta_train(
+    learner: Learner[Any],
+    state: TrainState,
+    *,
+    source: TaskSource,
+    iterations: int,
+    strategy: str,
+) -> Iterator[Progress]:
+    """Train from ``state`` to ``iterations`` in all, yielding after each meta-iteration.
+
+    ``iterations`` is the budget that the outer rate's schedule runs over, so it must be the same
+    when training is resumed; to stop earlier, stop iterating.
+
+    Raises:
+        Diverged: The loss or its gradient isn't finite. On an accelerator this is noticed only
+            every :data:`CHECK_EVERY_ITERATIONS`; the iteration told is the right one.
+    """
+    watch = _Watch()
+    while state.iteration < iterations:
+        progress, norm = _step(learner, state, source, iterations, strategy)
+        watch.add(progress, norm)
+        if norm.device.type == "cpu" or progress.iteration in (iterations, watch.next_check):
+            watch.check()
+        yield progress
+
+
+def rate(hyper: Hyper, iteration: int, iterations: int) -> float:
+    """The outer rate of the iteration (from 0), by the schedule over the whole budget.
+
+    ``cosine`` falls from ``meta_lr`` to 0 along half a period (Loshchilov & Hutter, "SGDR", ICLR
+    2017, equation 5, without restarts); ``halving`` halves every :data:`HALVING_ITERATIONS`.
+    """
+    if hyper.meta_schedule == "cosine":
+        return hyper.meta_lr * (1 + math.cos(math.pi * iteration / iterations)) / 2
+    if hyper.meta_schedule == "halving":
+        return hyper.meta_lr * math.pow(0.5, iteration // HALVING_ITERATIONS)
+    return hyper.meta_lr
+
+
+def _adam(learner: Learner[Any], params: Params) -> torch.optim.Adam:
+    return torch.optim.Adam([params[name] for name in sorted(learner.learned(params))])
+
+
+def _step(
+    learner: Learner[Any], state: TrainState, source: TaskSource, iterations: int, strategy: str
+) -> tuple[Progress, Tensor]:
+    batch = source.sample(learner.hyper.meta_batch, state.generator)
+    grads, metrics = meta_gradient(learner, state.params, batch=batch, strategy=strategy)
+    norm = _clip(grads)
+    for name, g in grads.items():
+        state.params[name].grad = g
+    state.optimizer.param_groups[0]["lr"] = rate(learner.hyper, state.iteration, iterations)
+    state.optimizer.step()
+    state.iteration += 1
+    return Progress(state.iteration, metrics["loss"], metrics["score"]), norm

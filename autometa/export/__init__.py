@@ -1,0 +1,1 @@
+"""Taking a winner elsewhere: the bundle, and its configuration alone."""

@@ -1,0 +1,134 @@
+"""The bundle: a folder that another project copies in, with torch and safetensors alone.
+
+``__init__.py``, ``model.py`` (the network as source, and ``load``), ``learner/`` and ``layers.py``
+(our own files, verbatim), ``weights.safetensors``, ``config.yaml``, ``results.json``, a model card.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from safetensors.torch import save_file
+
+from autometa.backbones import layers
+from autometa.config import StudyConfig
+from autometa.errors import BundleError
+from autometa.export.card import model_card
+from autometa.export.configuration import render
+from autometa.export.network import source_of
+from autometa.export.vendor import learner_sources
+from autometa.learners.base import CLASSIFICATION, Learner, Params
+from autometa.search.folder import StudyFolder
+from autometa.trial import TrialSpec, build_learner, load_params
+
+TEMPLATE = Path(__file__).parent / "template.py.txt"
+INIT = '"""A meta-learned model: see README.md."""\n\nfrom .model import MetaLearner, load\n\n'
+
+
+def write_bundle(
+    folder: StudyFolder, config: StudyConfig, result: dict[str, Any], target: Path
+) -> Path:
+    """Write the winner's bundle; it appears whole or not at all.
+
+    Raises:
+        BundleError: The target exists, can't be written, or the winner can't be written down.
+    """
+    winner = result["winner"]
+    spec = TrialSpec.from_json(winner["spec"])
+    checkpoint = folder.path / winner["checkpoint"]
+    learner, in_shape = build_learner(spec)
+    files = bundle_files(learner, in_shape, spec, config, result)
+    return write_files(target, files, load_params(checkpoint))
+
+
+def bundle_files(
+    learner: Learner[Any],
+    in_shape: tuple[int, ...],
+    spec: TrialSpec,
+    config: StudyConfig,
+    result: dict[str, Any],
+) -> dict[str, str]:
+    """Path in the bundle → text."""
+    described = describe(config, result["winner"])
+    return {
+        "__init__.py": INIT + '__all__ = ["MetaLearner", "load"]\n',
+        "model.py": model_source(learner, in_shape, spec, result["winner"]["name"]),
+        "layers.py": inspect.getsource(layers),
+        **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
+        "config.yaml": render(described, "yaml"),
+        "results.json": json.dumps(
+            {key: result[key] for key in ("metric", "direction", "winner", "baseline")}, indent=1
+        )
+        + "\n",
+        "README.md": model_card(described, result, learner),
+    }
+
+
+def describe(config: StudyConfig, winner: dict[str, Any]) -> dict[str, Any]:
+    """The winner's configuration: everything one would set to train it again."""
+    candidate = winner["candidate"]
+    return {
+        "name": winner["name"],
+        "learner": candidate["learner"],
+        "hyper": candidate["hyper"],
+        "backbone": candidate["backbone"],
+        "architecture": candidate["architecture"],
+        "parameters": candidate["parameters"],
+        "macs": candidate["macs"],
+        "training": {"iterations": config.budget.iterations, "seed": winner["exported_seed"]},
+        "task": config.task.model_dump(),
+        "data": {"name": config.data.name},
+    }
+
+
+def model_source(
+    learner: Learner[Any], in_shape: tuple[int, ...], spec: TrialSpec, name: str
+) -> str:
+    """``model.py``."""
+    classes = learner.problem == CLASSIFICATION
+    pixels = "float in [0, 1] (or uint8), " if classes else ""
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=f"The meta-learned model {name!r}: {type(learner).__name__}.",
+        outputs="logits [B, N]" if classes else "predictions [B, D]",
+        inputs=f"[B, {', '.join(map(str, in_shape))}], {pixels}the examples of the task.",
+        targets="[B], labels 0 … N−1." if classes else f"[B, {spec.ways}], real targets.",
+        module=type(learner).__module__.rpartition(".")[2],
+        learner=type(learner).__name__,
+        hyper_type=type(learner.hyper).__name__,
+        hyper=repr(learner.hyper),
+        input_shape=repr(tuple(in_shape)),
+        ways=spec.ways,
+        network=source_of(learner.encoder.module).rstrip(),
+        features=learner.encoder.features,
+        problem=learner.problem,
+    )
+
+
+def write_files(target: Path, files: dict[str, str], params: Params) -> Path:
+    """All files of a bundle, in a temporary folder that is then renamed."""
+    if target.exists():
+        raise BundleError(f"{str(target)!r} exists already: choose another folder, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise BundleError(f"{str(target)!r} can't be written: {error.strerror}") from None
+    try:
+        for name, text in files.items():
+            path = temporary / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        save_file({k: v.contiguous() for k, v in params.items()}, temporary / "weights.safetensors")
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except OSError as error:
+        raise BundleError(f"{str(target)!r} can't be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target

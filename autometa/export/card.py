@@ -1,0 +1,79 @@
+"""The model card that a bundle carries as ``README.md``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autometa
+from autometa.learners.base import Learner
+
+BATCH_NORM = (
+    "Its batch normalisation uses the statistics of the batch at hand, so predictions are "
+    "*transductive*: give the queries of a task together, in a mix like the one you expect "
+    "(figures here: every class equally often)."
+)
+
+
+def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learner[Any]) -> str:
+    """Markdown: what it is, how to use it, what it scored and how that was measured."""
+    task, winner = described["task"], result["winner"]
+    ways = "any number of ways and shots" if learner.any_ways else f"{task['ways']} ways, any shots"
+    return "\n".join(
+        [
+            f"# {described['name']}",
+            "",
+            f"A meta-learned model ({type(learner).__name__}: {learner.paper}) for few-shot tasks, "
+            f"found by autometa {autometa.__version__}. It serves {ways}.",
+            "",
+            "```python",
+            "from best import load               # this folder's name",
+            "learner = load()                    # device=, dtype=",
+            "predict = learner.adapt(support_x, support_y)",
+            "output = predict(query_x)",
+            "```",
+            "",
+            "It needs torch and safetensors only. " + _normalisation(described),
+            "",
+            "| | |",
+            "|---|---|",
+            f"| meta-test {result['metric']} | {_score(winner['test'], result['metric'])} |",
+            *_baseline(result),
+            f"| tasks | {task['ways']}-way {task['shots']}-shot, {task['queries']} queries a "
+            f"class, of `{described['data']['name']}`{_groups(task)} |",
+            f"| backbone | {described['parameters']:,} parameters, {described['macs']:,} "
+            "multiply–accumulates an input |",
+            f"| training | {described['training']['iterations']:,} meta-iterations, seed "
+            f"{described['training']['seed']} |",
+            "",
+            "Intervals are 95 %, over meta-test tasks that neither training nor the search saw; "
+            "the weights are those of the best of "
+            f"{len(winner['rescored']['seeds'])} seeds by meta-validation. "
+            "`config.yaml` has the whole configuration, `results.json` all figures.",
+            "",
+        ]
+    )
+
+
+def _score(score: dict[str, Any], metric: str) -> str:
+    if metric == "accuracy":
+        text = f"{100 * score['mean']:.1f} ± {100 * score['ci95']:.1f} %"
+    else:
+        text = f"{score['mean']:.4f} ± {score['ci95']:.4f}"
+    return f"{text} ({score['tasks']} tasks)"
+
+
+def _baseline(result: dict[str, Any]) -> list[str]:
+    if result["baseline"] is None:
+        return []
+    name = result["baseline"]["candidate"]["learner"]
+    return [
+        f"| published {name}, same budget | {_score(result['baseline']['test'], result['metric'])} |"
+    ]
+
+
+def _groups(task: dict[str, Any]) -> str:
+    return ", within one group (alphabet, script)" if task["within_groups"] else ""
+
+
+def _normalisation(described: dict[str, Any]) -> str:
+    return BATCH_NORM if described["architecture"].get("norm", "batch") == "batch" else ""

@@ -1,0 +1,58 @@
+"""The source files that a learner needs, copied so that they run without autometa."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from autometa.errors import BundleError
+from autometa.learners.base import Learner
+
+PACKAGE = "autometa.learners"
+HEADER = '"""The meta-learner, as autometa has it (Apache-2.0); torch only."""\n'
+
+
+def learner_sources(learner: type[Learner]) -> dict[str, str]:  # type: ignore[type-arg]
+    """File name → text of the package ``learner/``: the learner's module and all it imports.
+
+    Raises:
+        BundleError: The learner imports something that a bundle doesn't carry.
+    """
+    first = inspect.getmodule(learner)
+    assert first is not None
+    sources = {"__init__.py": HEADER}
+    waiting = [first]
+    while waiting:
+        module = waiting.pop()
+        name = module.__name__.rpartition(".")[2]
+        if f"{name}.py" in sources:
+            continue
+        text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
+        sources[f"{name}.py"] = re.sub(rf"^from {re.escape(PACKAGE)}\.", "from .", text, flags=re.M)
+        waiting += _imported(module, text)
+    return sources
+
+
+def _imported(module: ModuleType, text: str) -> list[ModuleType]:
+    """The modules of the learners' package that a module's source imports."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{PACKAGE}.{node.module}" if node.level else str(node.module)]
+        else:
+            continue
+        for name in names:
+            if name.startswith(f"{PACKAGE}."):
+                found.append(sys.modules[name])
+            elif name.partition(".")[0] not in {*sys.stdlib_module_names, "torch"}:
+                raise BundleError(
+                    f"{module.__name__} imports {name!r}, which a bundle doesn't carry: "
+                    "a learner may import torch and the learners' package alone"
+                )
+    return found

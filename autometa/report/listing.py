@@ -1,0 +1,189 @@
+"""Tables of what there is: learners, backbones, data sets, and a study's search space."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from autometa.backbones import BACKBONES
+from autometa.config import StudyConfig
+from autometa.episodes import DATASETS, options_type
+from autometa.learners import LEARNERS
+from autometa.learners.domains import Choice, Float, Int, Rates
+from autometa.registry import Registry
+from autometa.search.domains import Fixed, describe
+from autometa.search.space import BackboneChoices, LearnerDomains, SearchSpace, rows
+
+IMAGE = (1, 28, 28)
+
+
+def table(title: str, columns: Iterable[str], body: Iterable[Iterable[Any]]) -> Table:
+    """A plain table that folds long cells."""
+    made = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for cells in body:
+        made.add_row(*(str(cell) for cell in cells))
+    return made
+
+
+def rows_table(body: list[dict[str, Any]], title: str) -> Table:
+    """Dicts of one shape as a table."""
+    return table(title, list(body[0]), (row.values() for row in body))
+
+
+def names_table(kind: str, registry: Registry) -> Table:
+    """The members of a registry, each with the first line of its documentation."""
+    body = ((name, _first_line(registry.load(name))) for name in registry)
+    return table(f"{kind}s", (kind, "what it is"), body)
+
+
+def _first_line(member: Any) -> str:
+    module = __import__(member.__module__, fromlist=["__doc__"])
+    return (module.__doc__ or member.__doc__ or "").strip().splitlines()[0]
+
+
+def learner_table(name: str) -> Table:
+    """A learner's hyper-parameters: default, domain, meaning."""
+    learner = LEARNERS.load(name)
+    body = (
+        (f.name, _shown(f.default), describe(f.metadata["domain"]), f.metadata["meaning"])
+        for f in dataclasses.fields(learner.hyper_type)
+    )
+    title = f"{name}: {learner.paper}"
+    return table(title, ("hyper-parameter", "default", "domain", "meaning"), body)
+
+
+def _shown(value: Any) -> str:
+    return f"{value.mode} {value.values}" if hasattr(value, "values") else str(value)
+
+
+def backbone_table(name: str) -> Table:
+    """A backbone space's labels and options."""
+    space = BACKBONES.load(name)()
+    shape = IMAGE if space.input_rank == len(IMAGE) else (1,)
+    default = space.default()
+    body = (
+        (label, ", ".join(map(str, options)), default.get(label, ""))
+        for label, options in space.choices(shape).items()
+    )
+    return table(f"{name}: {space.summary}", ("label", "options", "published default"), body)
+
+
+def data_table() -> Table:
+    """Data sets and their options."""
+    body = [
+        (name, field.name, _default(field), field.metadata.get("meaning", ""))
+        for name in DATASETS
+        for field in dataclasses.fields(options_type(name))
+    ] + [(name, "", "", "no options") for name in DATASETS if not _has_options(name)]
+    return table("data sets", ("data set", "option", "default", "meaning"), sorted(body))
+
+
+def _has_options(name: str) -> bool:
+    return bool(dataclasses.fields(options_type(name)))
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    return "required" if field.default is dataclasses.MISSING else str(field.default)
+
+
+def space_table(space: SearchSpace) -> Table:
+    """Every dimension of a search space: name, domain, when it is active."""
+    body = ((name, describe(domain), active) for name, domain, active in rows(space))
+    return table("search space", ("name", "domain", "active when"), body)
+
+
+def size_estimate(space: SearchSpace, config: StudyConfig) -> str:
+    """How many discrete combinations and continuous dimensions there are, and what is spent."""
+    architectures = sum(_architectures(choices) for choices in space.backbones.values())
+    methods = sum(_methods(learner) for learner in space.learners.values())
+    fewest, most = _continuous(space)
+    budget = config.budget
+    return (
+        f"size: about {architectures:.1g} architectures × {methods:.1g} discrete settings of "
+        f"{len(space.learners)} learners, with {fewest} to {most} continuous dimensions each; "
+        f"budget: {budget.trials} trials of at most {budget.iterations} meta-iterations"
+    )
+
+
+def _architectures(choices: BackboneChoices) -> float:
+    """Networks of a backbone space: by depth, the product of the options that are active."""
+    depths = choices.options.get("depth", (1,))
+    return sum(
+        math.prod(
+            len(options)
+            for label, options in choices.options.items()
+            if label != "depth" and choices.space.active(label, {"depth": depth})
+        )
+        for depth in depths
+    )
+
+
+def _methods(learner: LearnerDomains) -> float:
+    return math.prod(_options(domain) for domain in learner.domains.values())
+
+
+def _options(domain: Any) -> int:
+    match domain:
+        case Choice(options):
+            return len(options)
+        case Int(low, high, _, step):
+            return (high - low) // step + 1
+        case Rates():
+            return len(domain.modes) * len(domain.groups)
+        case _:
+            return 1
+
+
+def _continuous(space: SearchSpace) -> tuple[int, int]:
+    """Fewest and most continuous dimensions that a candidate can have."""
+    counts = [_continuous_of(d.domains, space) for d in space.learners.values()]
+    return min(low for low, _ in counts), max(high for _, high in counts)
+
+
+def _continuous_of(domains: Mapping[str, Any], space: SearchSpace) -> tuple[int, int]:
+    plain = sum(
+        isinstance(domain, Float) and domain.low < domain.high for domain in domains.values()
+    )
+    low = high = plain
+    for domain in domains.values():
+        if isinstance(domain, Rates):
+            low += 1
+            searched = "searched" in domain.modes
+            high += (
+                _most_steps(domains[domain.steps]) * _most_groups(domain, space) if searched else 1
+            )
+    return low, high
+
+
+def _most_steps(domain: Any) -> int:
+    match domain:
+        case Int(_, high):
+            return high
+        case Choice(options):
+            return max(int(option or 0) for option in options)
+        case Fixed(value):
+            return int(value)
+    return 1
+
+
+def _most_groups(domain: Rates, space: SearchSpace) -> int:
+    """Columns of the widest rate vector, on the deepest backbone."""
+    if domain.groups == ("scalar",):
+        return 1
+    widest = 1
+    for choices in space.backbones.values():
+        deepest = {
+            label: max(options) if label == "depth" else options[-1]
+            for label, options in choices.options.items()
+        }
+        active = {k: v for k, v in deepest.items() if choices.space.active(k, deepest)}
+        names = choices.space.build(active, choices.in_shape).parameter_names
+        layers = len({name.partition(".")[0] for name in names}) + 1
+        widest = max(widest, len(names) + 2 if "parameter" in domain.groups else layers)
+    return widest

@@ -1,0 +1,259 @@
+"""A study from its configuration to its result: trials, finalists, winner, meta-test."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from autometa import episodes
+from autometa.config import StudyConfig, parse_config
+from autometa.episodes import Dataset
+from autometa.errors import ConfigError, StudyError
+from autometa.learners.hyper_json import from_json, to_json
+from autometa.search import finalists
+from autometa.search.cluster import check_resources, ray_session
+from autometa.search.events import Observer, SearchStarted, ignore
+from autometa.search.finalists import Run, Standing
+from autometa.search.folder import StudyFolder, create_folder, write_json
+from autometa.search.space import Candidate, SearchSpace, build_space, load_backbone, load_learner
+from autometa.search.study import (
+    MAXIMIZE,
+    MINIMIZE,
+    TrialRow,
+    counted,
+    create_study,
+    load_optuna_study,
+    rows_of,
+    storage_of,
+)
+from autometa.search.tuner import run_trials, spent_s
+from autometa.trial import TrialSpec, episode_shape, training_shape
+
+DIRECTIONS = {"classification": MAXIMIZE, "regression": MINIMIZE}
+METRICS = {MAXIMIZE: "accuracy", MINIMIZE: "mse"}
+
+
+class Interrupted(Exception):  # noqa: N818 - it is an end, not an error
+    """The search was stopped before its budget was spent; it can be resumed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration, checked against its data: nothing in it can fail for what the user wrote."""
+
+    config: StudyConfig
+    data: Dataset
+    space: SearchSpace
+    baseline: Candidate | None
+
+    @property
+    def direction(self) -> str:
+        return DIRECTIONS[self.data.problem]
+
+    def spec(self, candidate: Candidate | dict[str, Any]) -> TrialSpec:
+        """The trial of a candidate, with the study's data, task, budget and seed."""
+        values = asdict(candidate) if isinstance(candidate, Candidate) else candidate
+        config = self.config
+        return TrialSpec(
+            learner=values["learner"],
+            hyper=values["hyper"],
+            backbone=values["backbone"],
+            architecture=values["architecture"],
+            data=config.data.name,
+            data_options=config.data.options,
+            task=config.task.model_dump(),
+            seed=config.seed,
+            iterations=config.budget.iterations,
+            validate_every=config.validation.every,
+            validation_tasks=config.validation.tasks,
+        )
+
+
+def plan(config: StudyConfig) -> Plan:
+    """Check a configuration against its data and everything it names.
+
+    Raises:
+        UserError: Something in it can't be run; nothing was written.
+    """
+    config = absolute(config)
+    data = episodes.load(config.data.name, config.data.options)
+    evaluation = episode_shape(config.task.model_dump())
+    for split in ("validation", "test"):
+        data.source(split, evaluation)
+    space = build_space(config.space, data.input_shape, data.problem)
+    for learner in space.learners.values():
+        shape = training_shape(config.task.model_dump(), data, learner.learner.hyper_type())
+        data.source("train", shape)
+    return Plan(config, data, space, _baseline(config, data))
+
+
+def absolute(config: StudyConfig) -> StudyConfig:
+    """The same configuration with paths that hold in any working directory."""
+    options = dict(config.data.options)
+    if isinstance(options.get("root"), str):
+        options["root"] = str(Path(options["root"]).expanduser().absolute())
+    return config.model_copy(
+        update={"data": config.data.model_copy(update={"options": options}), "out": config.folder}
+    )
+
+
+def _baseline(config: StudyConfig, data: Dataset) -> Candidate | None:
+    """The published configuration that the winner is compared with."""
+    if config.baseline is None:
+        return None
+    given = config.baseline
+    learner = load_learner(given.learner, data.problem)
+    space = load_backbone(given.backbone, data.input_shape)
+    backbone = space.build(space.default(), data.input_shape)
+    try:
+        hyper = from_json(learner.hyper_type, to_json(learner.hyper_type()) | given.hyper)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"field 'baseline.hyper': {error}") from None
+    return Candidate(
+        given.learner,
+        to_json(hyper),
+        given.backbone,
+        space.default(),
+        backbone.parameters,
+        backbone.macs,
+    )
+
+
+def search(config: StudyConfig, observer: Observer = ignore) -> StudyFolder:
+    """Run a new study to its end.
+
+    Raises:
+        UserError: Bad input; nothing is left behind.
+        Interrupted: Stopped by the user; the study folder can be resumed.
+    """
+    planned = plan(config)
+    folder = create_folder(
+        planned.config, {"name": planned.data.name, "fingerprint": planned.data.fingerprint}
+    )
+    try:
+        study = create_study(planned.config, storage_of(planned.config), planned.direction)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return _drive(planned, folder, study, observer)
+
+
+def resume(folder: Path, observer: Observer = ignore, storage: str | None = None) -> StudyFolder:
+    """Go on with a study, wherever it was when its process ended.
+
+    Raises:
+        UserError: No study there, its data have changed, or another process drives it.
+        Interrupted: Stopped by the user again.
+    """
+    home = StudyFolder(folder)
+    config = home.config()
+    if storage:
+        config = parse_config(config.model_dump(mode="json") | {"storage": storage})
+    study = load_optuna_study(config)
+    planned = plan(config)
+    known = home.manifest().get("data", {}).get("fingerprint")
+    if known != planned.data.fingerprint:
+        raise StudyError(
+            f"the data of study {str(folder)!r} have changed since it was begun: "
+            "its scores can't be continued; start a new study"
+        )
+    return _drive(planned, home, study, observer)
+
+
+def _drive(
+    planned: Plan, folder: StudyFolder, study: optuna.Study, observer: Observer
+) -> StudyFolder:
+    config = planned.config
+    with folder.lock(), ray_session(config.resources, config.address) as dashboard:
+        check_resources(config.resources)
+        ended = counted(rows_of(study))
+        observer(SearchStarted(config, planned.direction, ended, dashboard))
+        if not run_trials(study, planned.space, config, planned.spec, observer):
+            raise Interrupted(str(folder.path))
+        if folder.read_result() is None:
+            write_json(folder.result, _conclude(planned, folder, study, observer))
+    return folder
+
+
+def _conclude(
+    planned: Plan, folder: StudyFolder, study: optuna.Study, observer: Observer
+) -> dict[str, Any]:
+    """Finalists, winner and meta-test, as ``result.json`` keeps them."""
+    started, config, direction = time.monotonic(), planned.config, planned.direction
+    trials = {row.name: row for row in rows_of(study)}
+    candidates = dict(finalists.contenders(trials.values(), config, direction))
+    names = list(candidates)
+    if planned.baseline:
+        candidates["baseline"] = asdict(planned.baseline)
+    runs = {
+        name: finalists.runs_of(name, planned.spec(candidate), config)
+        for name, candidate in candidates.items()
+    }
+    everything = [run for each in runs.values() for run in each]
+    outcomes = finalists.retrain(everything, folder, config, observer, "finalists")
+    standings = {
+        name: finalists.standing(name, runs[name], outcomes, direction) for name in candidates
+    }
+    sign = 1.0 if direction == MAXIMIZE else -1.0
+    winner = max(names, key=lambda name: sign * standings[name].mean)
+    tested = {
+        name: _best_run(runs[name], standings[name])
+        for name in (winner, "baseline")
+        if name in standings
+    }
+    scores = finalists.meta_test(tested.values(), folder, config, observer)
+
+    def entry(name: str) -> dict[str, Any]:
+        described = _entry(standings[name], trials.get(name), config)
+        run = tested[name]
+        return described | {
+            "candidate": candidates[name],
+            "exported_seed": run.seed,
+            "checkpoint": str(folder.checkpoint(run.label).relative_to(folder.path)),
+            "test": scores[run.label],
+        }
+
+    return {
+        "direction": direction,
+        "metric": METRICS[direction],
+        "winner": entry(winner),
+        "baseline": entry("baseline") if planned.baseline else None,
+        "finalists": [_entry(standings[name], trials.get(name), config) for name in names],
+        "cost": _cost(study, standings, time.monotonic() - started),
+    }
+
+
+def _best_run(runs: list[Run], standing: Standing) -> Run:
+    return next(run for run in runs if run.seed == standing.best_seed)
+
+
+def _entry(standing: Standing, trial: TrialRow | None, config: StudyConfig) -> dict[str, Any]:
+    return {
+        "name": standing.name,
+        "search_score": trial.score if trial else None,
+        "rescored": {
+            "mean": standing.mean,
+            "ci95": standing.ci95,
+            "tasks": config.finalists.tasks,
+            "seeds": {str(seed): score.mean for seed, score in standing.seeds.items()},
+        },
+        "seconds": standing.seconds,
+    }
+
+
+def _cost(
+    study: optuna.Study, standings: dict[str, Standing], finalists_s: float
+) -> dict[str, Any]:
+    trials = rows_of(study)
+    return {
+        "search_s": spent_s(study),
+        "total_s": spent_s(study) + finalists_s,
+        "compute_s": sum(t.seconds for t in trials) + sum(s.seconds for s in standings.values()),
+        "trials": dict(Counter(trial.end for trial in trials)),
+    }
