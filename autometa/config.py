@@ -35,6 +35,7 @@ def parse_duration(value: Any) -> Any:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Tasks = Annotated[int, Field(ge=2)]  # an interval over tasks needs two
 Overrides = dict[str, Any]
 
 
@@ -100,7 +101,7 @@ class BudgetConfig(Part):
 
 class ValidationConfig(Part):
     every: Count = Field(50, description="meta-iterations between two scorings of a trial")
-    tasks: Count = Field(100, description="meta-validation tasks of a scoring")
+    tasks: Tasks = Field(100, description="meta-validation tasks of a scoring")
 
 
 class SamplerConfig(Part):
@@ -119,13 +120,13 @@ class SchedulerConfig(Part):
 class FinalistsConfig(Part):
     count: Count = Field(3, description="configurations retrained to the full budget")
     seeds: Count = Field(2, description="times each is retrained")
-    tasks: Count = Field(300, description="fresh meta-validation tasks that rescore each")
+    tasks: Tasks = Field(300, description="fresh meta-validation tasks that rescore each")
 
 
 class TestConfig(Part):
     __test__ = False
 
-    tasks: Annotated[int, Field(ge=2)] = Field(600, description="meta-test tasks of the winner")
+    tasks: Tasks = Field(600, description="meta-test tasks of the winner")
 
 
 class BaselineConfig(Part):

@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Params
-
-if TYPE_CHECKING:
-    from autometa.episodes.task import Task
 
 STRATEGIES = ("loop", "threads", "vmap")
 
 Results = dict[str, Tensor]
-PerTask = Callable[[Learner[Any], "Task"], Results]
+PerTask = Callable[[Learner[Any], Task], tuple[Results, ...]]
 
 
 def choose(device: torch.device | str, threads: int) -> str:
@@ -45,33 +43,32 @@ def meta_gradient(
         ValueError: The strategy is unknown.
     """
 
-    def one(learner: Learner[Any], task: Task) -> Results:
-        grads, metrics = learner.meta_grad(params, task)
-        return {f"grad {name}": g for name, g in grads.items()} | metrics
+    def one(learner: Learner[Any], task: Task) -> tuple[Results, ...]:
+        return learner.meta_grad(params, task)
 
-    means = {name: value.mean(0) for name, value in over_tasks(one, learner, batch, strategy).items()}
-    grads = {name[5:]: value for name, value in means.items() if name.startswith("grad ")}
-    return grads, {name: value for name, value in means.items() if not name.startswith("grad ")}
+    grads, metrics = over_tasks(one, learner, batch, strategy)
+    return _means(grads), _means(metrics)
 
 
-def task_scores(
-    learner: Learner[Any], params: Params, *, batch: Task, strategy: str
-) -> Results:
+def task_scores(learner: Learner[Any], params: Params, *, batch: Task, strategy: str) -> Results:
     """``loss`` [T] and ``score`` [T] of the queries of each task, after adapting to it.
 
     Raises:
         ValueError: The strategy is unknown.
     """
 
-    def one(learner: Learner[Any], task: Task) -> Results:
+    def one(learner: Learner[Any], task: Task) -> tuple[Results, ...]:
         with torch.no_grad():
             loss, prediction = learner.query_loss(params, task)
-            return {"loss": loss, "score": learner.score(prediction, task.query_y)}
+            return ({"loss": loss, "score": learner.score(prediction, task.query_y)},)
 
-    return over_tasks(one, learner, batch, strategy)
+    (scores,) = over_tasks(one, learner, batch, strategy)
+    return scores
 
 
-def over_tasks(function: PerTask, learner: Learner[Any], batch: Task, strategy: str) -> Results:
+def over_tasks(
+    function: PerTask, learner: Learner[Any], batch: Task, strategy: str
+) -> tuple[Results, ...]:
     """``function`` of each task of a batch, results stacked along a leading dimension T."""
     if strategy == "vmap":
         return _vmap(function, learner, batch)
@@ -81,25 +78,34 @@ def over_tasks(function: PerTask, learner: Learner[Any], batch: Task, strategy: 
         results = _threads(function, learner, list(batch.unbind()))
     else:
         raise ValueError(f"strategy is {strategy!r}, but must be one of {', '.join(STRATEGIES)}")
+    return tuple(_stack(parts) for parts in zip(*results, strict=True))
+
+
+def _stack(results: Sequence[Results]) -> Results:
     return {name: torch.stack([result[name] for result in results]) for name in results[0]}
 
 
-def _vmap(function: PerTask, learner: Learner[Any], batch: Task) -> Results:
-    def one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Results:
-        task = replace(
-            batch, support_x=support_x, support_y=support_y, query_x=query_x, query_y=query_y
-        )
-        return function(learner, task)
-
-    tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
-    return torch.func.vmap(one)(*tensors)  # type: ignore[no-any-return]
+def _means(results: Results) -> Results:
+    return {name: value.mean(0) for name, value in results.items()}
 
 
-def _threads(function: PerTask, learner: Learner[Any], tasks: Sequence[Task]) -> list[Results]:
+def _vmap(function: PerTask, learner: Learner[Any], batch: Task) -> tuple[Results, ...]:
+    def one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Any:
+        return function(learner, Task(support_x, support_y, query_x, query_y, batch.ways))
+
+    results: tuple[Results, ...] = torch.func.vmap(one)(
+        batch.support_x, batch.support_y, batch.query_x, batch.query_y
+    )
+    return results
+
+
+def _threads(
+    function: PerTask, learner: Learner[Any], tasks: Sequence[Task]
+) -> list[tuple[Results, ...]]:
     """Results in the order of the tasks, whichever thread ran them."""
     workers = min(torch.get_num_threads(), len(tasks))
 
-    def share(worker: int) -> list[Results]:
+    def share(worker: int) -> list[tuple[Results, ...]]:
         own = _own_skeleton(learner)
         return [function(own, task) for task in tasks[worker::workers]]
 
@@ -109,7 +115,7 @@ def _threads(function: PerTask, learner: Learner[Any], tasks: Sequence[Task]) ->
 
 
 def _own_skeleton(learner: Learner[Any]) -> Learner[Any]:
-    """A copy to call on another thread: ``functional_call`` swaps a module's parameters in place."""
+    """A copy for another thread: ``functional_call`` swaps a module's parameters in place."""
     module = copy.deepcopy(learner.encoder.module)
     return replace(learner, encoder=replace(learner.encoder, module=module))
 

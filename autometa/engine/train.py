@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from autometa.engine.strategies import meta_gradient
+from autometa.episodes.task import TaskSource
 from autometa.learners.base import Hyper, Learner, Params
 
-if TYPE_CHECKING:
-    from autometa.episodes.task import TaskSource
-
 # MAML's reference code clips each number of the outer gradient to ±10, on mini-ImageNet only. We
-# bound the norm for every learner, which keeps the direction and tames the same rare exploding task.
+# bound the norm, for every learner: that keeps the direction and tames the same exploding tasks.
 MAX_GRADIENT_NORM = 10.0
 # Snell et al. 2017, section 3: the rate is "cut in half every 2000 episodes".
 HALVING_ITERATIONS = 2000
@@ -59,9 +57,7 @@ class TrainState:
     iteration: int = 0
 
     @classmethod
-    def start(
-        cls, learner: Learner[Any], params: Params, generator: torch.Generator
-    ) -> TrainState:
+    def start(cls, learner: Learner[Any], params: Params, generator: torch.Generator) -> TrainState:
         """Before the first meta-iteration; ``params`` are copied, ``generator`` draws the tasks."""
         params = {name: value.clone() for name, value in params.items()}
         return cls(params, _adam(learner, params), generator)
@@ -109,12 +105,14 @@ def meta_train(
         Diverged: The loss or its gradient isn't finite. On an accelerator this is noticed only
             every :data:`CHECK_EVERY_ITERATIONS`; the iteration told is the right one.
     """
-    watch = _Watch()
+    unchecked: list[tuple[Progress, Tensor]] = []
     while state.iteration < iterations:
         progress, norm = _step(learner, state, source, iterations, strategy)
-        watch.add(progress, norm)
-        if norm.device.type == "cpu" or progress.iteration in (iterations, watch.next_check):
-            watch.check()
+        unchecked.append((progress, norm))
+        every = 1 if norm.device.type == "cpu" else CHECK_EVERY_ITERATIONS
+        if len(unchecked) == every or state.iteration == iterations:
+            _check(unchecked)
+            unchecked.clear()
         yield progress
 
 
@@ -140,10 +138,20 @@ def _step(
 ) -> tuple[Progress, Tensor]:
     batch = source.sample(learner.hyper.meta_batch, state.generator)
     grads, metrics = meta_gradient(learner, state.params, batch=batch, strategy=strategy)
-    norm = _clip(grads)
     for name, g in grads.items():
         state.params[name].grad = g
+    norm = get_total_norm(grads.values())
+    clip_grads_with_norm_([state.params[name] for name in grads], MAX_GRADIENT_NORM, norm)
     state.optimizer.param_groups[0]["lr"] = rate(learner.hyper, state.iteration, iterations)
     state.optimizer.step()
     state.iteration += 1
     return Progress(state.iteration, metrics["loss"], metrics["score"]), norm
+
+
+def _check(unchecked: Sequence[tuple[Progress, Tensor]]) -> None:
+    values = torch.stack([torch.stack((step.loss, norm)) for step, norm in unchecked]).tolist()
+    for (step, _), (loss, norm) in zip(unchecked, values, strict=True):
+        if not math.isfinite(loss):
+            raise Diverged(step.iteration, f"the loss is {loss}")
+        if not math.isfinite(norm):
+            raise Diverged(step.iteration, f"the norm of the gradient is {norm}")

@@ -51,7 +51,8 @@ def folder() -> Path:
 
 
 def _read(path: Path) -> ImageSplit:
-    with np.load(path, allow_pickle=False) as stored:
+    # Opened here because NumPy leaves a file that it can't read open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         head, images = json.loads(stored["head"].tobytes()), stored["images"]
     counts, classes, groups = (tuple(head[part]) for part in ("counts", "classes", "groups"))
     if images.dtype != np.uint8 or images.ndim != 4 or sum(counts) != len(images):

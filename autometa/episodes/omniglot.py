@@ -106,7 +106,11 @@ def _read(root: Path, size: int) -> tuple[ImageSplit, frozenset[str]]:
                 f"{root} has none of {', '.join(f'{name}.zip' for name in ARCHIVES)}: set root "
                 "to the folder that holds the Omniglot archives"
             )
-        chosen = _characters(trees)
+        if not (chosen := _characters(trees)):
+            raise DataError(
+                f"the archives in {root} hold no characters: there should be "
+                "alphabet/characterNN/*.png in them"
+            )
         key = {"size": size, "version": 1, "files": [tree.stamp for tree in trees.values()]}
         whole = cached("omniglot", key, lambda: _decode(trees, chosen, size))
     both = {"images_background", "images_evaluation"} <= trees.keys()

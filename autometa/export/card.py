@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import autometa
+from autometa.backbones.layers import BatchNorm
 from autometa.learners.base import Learner
 
 BATCH_NORM = (
@@ -32,7 +33,7 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "output = predict(query_x)",
             "```",
             "",
-            "It needs torch and safetensors only. " + _normalisation(described),
+            "It needs torch and safetensors only. " + _normalisation(learner),
             "",
             "| | |",
             "|---|---|",
@@ -66,14 +67,14 @@ def _baseline(result: dict[str, Any]) -> list[str]:
     if result["baseline"] is None:
         return []
     name = result["baseline"]["candidate"]["learner"]
-    return [
-        f"| published {name}, same budget | {_score(result['baseline']['test'], result['metric'])} |"
-    ]
+    score = _score(result["baseline"]["test"], result["metric"])
+    return [f"| published {name}, same budget | {score} |"]
 
 
 def _groups(task: dict[str, Any]) -> str:
     return ", within one group (alphabet, script)" if task["within_groups"] else ""
 
 
-def _normalisation(described: dict[str, Any]) -> str:
-    return BATCH_NORM if described["architecture"].get("norm", "batch") == "batch" else ""
+def _normalisation(learner: Learner[Any]) -> str:
+    batch = any(isinstance(part, BatchNorm) for part in learner.encoder.module.modules())
+    return BATCH_NORM if batch else ""

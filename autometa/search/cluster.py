@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from autometa.config import ResourcesConfig
 from autometa.errors import ConfigError, StudyError
@@ -41,7 +42,7 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
         yield _dashboard()
         return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    common = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
             ray.init(address=address, **common)
@@ -65,7 +66,8 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
 def _dashboard() -> str | None:
     import ray
 
-    url = ray._private.worker._global_node.webui_url  # what ray.init() returns as dashboard_url
+    node: Any = ray._private.worker._global_node
+    url = node.webui_url if node else None  # what ray.init() returns as dashboard_url
     return f"http://{url}" if url else None
 
 
@@ -77,7 +79,7 @@ def check_resources(resources: ResourcesConfig) -> None:
     """
     import ray
 
-    total = ray.cluster_resources()
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for kind, asked in (("CPU", resources.cpus_per_trial), ("GPU", resources.gpus_per_trial)):
         if asked > total.get(kind, 0):
             raise ConfigError(

@@ -22,7 +22,7 @@ from autometa.search.events import Observer, Phase
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.study import MAXIMIZE, TrialRow, best_first, trial_name
 from autometa.search.tuner import trial_resources
-from autometa.search.worker import reason_of
+from autometa.search.worker import reason_of, use_threads
 from autometa.trial import Score, TrialSpec, score_checkpoint, train_to_end
 
 
@@ -82,10 +82,14 @@ def _each(
     files = {run.label: folder.finalist(f"{title}-{run.label}") for run in runs}
     outcomes = {label: folder.read_json(path) for label, path in files.items()}
     resources = trial_resources(config)
-    remote = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0))(work)
+    cpus, gpus = resources["CPU"], resources.get("GPU", 0)
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(work)
     pending = {
         remote.options(name=f"{title} {run.label}").remote(
-            run.spec.to_json(), str(folder.checkpoint(run.label).absolute()), _tasks(config, title)
+            run.spec.to_json(),
+            str(folder.checkpoint(run.label).absolute()),
+            tasks=_tasks(config, title),
+            cpus=cpus,
         ): run.label
         for run in runs
         if outcomes[run.label] is None
@@ -104,7 +108,10 @@ def _tasks(config: StudyConfig, title: str) -> int:
     return config.test.tasks if title == "meta-test" else config.finalists.tasks
 
 
-def _retrain(spec_json: dict[str, Any], checkpoint: str, tasks: int) -> dict[str, Any]:
+def _retrain(
+    spec_json: dict[str, Any], checkpoint: str, *, tasks: int, cpus: float
+) -> dict[str, Any]:
+    use_threads(cpus)
     spec = TrialSpec.from_json(spec_json)
     try:
         seconds = train_to_end(spec, Path(checkpoint))
@@ -114,7 +121,10 @@ def _retrain(spec_json: dict[str, Any], checkpoint: str, tasks: int) -> dict[str
     return asdict(score) | {"seconds": seconds}
 
 
-def _meta_test(spec_json: dict[str, Any], checkpoint: str, tasks: int) -> dict[str, Any]:
+def _meta_test(
+    spec_json: dict[str, Any], checkpoint: str, *, tasks: int, cpus: float
+) -> dict[str, Any]:
+    use_threads(cpus)
     spec = TrialSpec.from_json(spec_json)
     return asdict(score_checkpoint(spec, Path(checkpoint), "test", "meta-test", tasks))
 

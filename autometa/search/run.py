@@ -214,6 +214,7 @@ def _conclude(
         run = tested[name]
         return described | {
             "candidate": candidates[name],
+            "spec": run.spec.to_json(),
             "exported_seed": run.seed,
             "checkpoint": str(folder.checkpoint(run.label).relative_to(folder.path)),
             "test": scores[run.label],

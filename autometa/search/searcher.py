@@ -72,7 +72,7 @@ class StudySearcher(Searcher):
         end_trial(trial, FAILED, "the search ended while it was being proposed")
         return False
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         trial = self._waiting.pop(0) if self._waiting else self._ask()
         if trial is None:
             return str(Searcher.FINISHED)
@@ -111,8 +111,9 @@ class StudySearcher(Searcher):
             self._end(trial, FAILED, "its worker died")
             return
         self._record(trial, result)
-        end = result.get("end") or PRUNED
-        self._end(trial, end, result.get("reason") or "")
+        cut = f"cut by the scheduler at {result['iteration']} meta-iterations"
+        end = result.get("end")
+        self._end(trial, end or PRUNED, result.get("reason", "") if end else cut)
 
     def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         iteration, score = result["iteration"], result["score"]

@@ -151,10 +151,9 @@ def _learner(name: str, given: Mapping[str, Any], problem: str) -> LearnerDomain
             raise ConfigError(f"space.learners.{name}.{key} is unknown: {suggestion(key, fields)}")
     domains: dict[str, Domain | Fixed] = {}
     for key, field in fields.items():
-        domains[key] = field.metadata["domain"]
-        if key in given:
-            full = f"space.learners.{name}.{key}"
-            domains[key] = override(full, domains[key], given[key], field.default)
+        own: Domain = field.metadata["domain"]
+        full = f"space.learners.{name}.{key}"
+        domains[key] = override(full, own, given[key], field.default) if key in given else own
     return LearnerDomains(learner, domains)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autometa.config import SamplerConfig, StudyConfig
@@ -93,7 +94,10 @@ def create_study(
     """
     try:
         return optuna.create_study(
-            study_name=config.name, storage=storage, direction=direction, load_if_exists=False
+            study_name=config.name,
+            storage=storage,
+            direction=StudyDirection[direction.upper()],
+            load_if_exists=False,
         )
     except DuplicatedStudyError:
         raise StudyError(

@@ -104,7 +104,7 @@ def seconds_left(study: optuna.Study, config: StudyConfig) -> float | None:
 def make_scheduler(config: StudyConfig, study: optuna.Study) -> TrialScheduler:
     """The scheduler, knowing the scores of every trial so far."""
     if config.scheduler.name == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     scheduler = AsyncHyperBandScheduler(
         time_attr="iteration",
         max_t=config.budget.iterations,
@@ -124,6 +124,7 @@ def make_scheduler(config: StudyConfig, study: optuna.Study) -> TrialScheduler:
 def _replay(scheduler: AsyncHyperBandScheduler, trial: TrialRow) -> None:
     """Show a resumed search's scheduler what an earlier trial had scored."""
     stand_in: Any = SimpleNamespace(trial_id=trial.name)
-    scheduler.on_trial_add(None, stand_in)
+    nobody: Any = None
+    scheduler.on_trial_add(nobody, stand_in)
     for iteration, score in trial.curve.items():
-        scheduler.on_trial_result(None, stand_in, {"iteration": iteration, "score": score})
+        scheduler.on_trial_result(nobody, stand_in, {"iteration": iteration, "score": score})

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
-from ray._raylet import setproctitle
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import PlacementGroupFactory
 
 from autometa.search.study import FAILED
@@ -30,6 +31,7 @@ class TrialWorker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._name = new_config["name"]
+        use_threads(new_config["resources"]["CPU"])
         spec = TrialSpec.from_json(new_config["spec"])
         self._reports: Iterator[TrialReport] = run_trial(spec, Path(new_config["checkpoint"]))
         return True
@@ -61,6 +63,11 @@ class TrialWorker(tune.Trainable):
 
 
 NOTHING = {"iteration": 0, "score": math.nan, "ci95": math.nan, "seconds": 0.0}
+
+
+def use_threads(cpus: float) -> None:
+    """As many threads as CPUs: sums depend on their number, so it must be the same everywhere."""
+    torch.set_num_threads(max(1, int(cpus)))
 
 
 def reason_of(error: BaseException) -> str:

@@ -47,7 +47,7 @@ def test_lists_of_names_come_from_yaml_as_lists() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'glyphs'"):
         load("glyph")
-    with pytest.raises(DataError, match="'instance'.*did you mean 'instances'"):
+    with pytest.raises(DataError, match=r"'instance'.*did you mean 'instances'"):
         load("glyphs", {"instance": 3})
 
 

@@ -1,0 +1,64 @@
+"""Meta-evaluation: the score on tasks never trained on, with its interval over tasks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autometa.engine.strategies import task_scores
+from autometa.episodes.task import TaskSource
+from autometa.learners.base import Learner, Params
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of tasks: accuracies in [0, 1], or mean squared errors of a regression.
+
+    Attributes:
+        scores: One a task, [tasks], float64 on the CPU.
+        loss: Mean over the tasks of the queries' loss.
+    """
+
+    scores: Tensor
+    loss: float
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+    @property
+    def ci95(self) -> float:
+        """Half the width of the 95 % interval over tasks, 1.96·s/√n; one task alone gives ∞."""
+        tasks = len(self.scores)
+        return 1.96 * float(self.scores.std()) / math.sqrt(tasks) if tasks > 1 else math.inf
+
+
+def meta_evaluate(
+    learner: Learner[Any],
+    params: Params,
+    *,
+    source: TaskSource,
+    tasks: int,
+    generator: torch.Generator,
+    batch: int,
+    strategy: str,
+) -> Evaluation:
+    """Adapt to each of ``tasks`` tasks and score its queries, ``batch`` tasks at a time.
+
+    Raises:
+        ValueError: ``tasks`` or ``batch`` is below 1, or the strategy is unknown.
+    """
+    if min(tasks, batch) < 1:
+        raise ValueError(f"tasks is {tasks} and batch {batch}, but both must be at least 1")
+    results = []
+    for start in range(0, tasks, batch):
+        drawn = source.sample(min(batch, tasks - start), generator)
+        results.append(task_scores(learner, params, batch=drawn, strategy=strategy))
+    scores, losses = (
+        torch.cat([result[name] for result in results]).double().cpu() for name in ("score", "loss")
+    )
+    return Evaluation(scores, float(losses.mean()))
