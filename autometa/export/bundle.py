@@ -21,9 +21,10 @@ from autometa.config import StudyConfig
 from autometa.errors import BundleError
 from autometa.export.card import model_card
 from autometa.export.configuration import render
-from autometa.export.network import source_of
+from autometa.export.network import layers_used, source_of
 from autometa.export.vendor import learner_sources
 from autometa.learners.base import CLASSIFICATION, Learner, Params
+from autometa.learners.rates import RateVector
 from autometa.search.folder import StudyFolder
 from autometa.trial import TrialSpec, build_learner, load_params
 
@@ -92,15 +93,15 @@ def model_source(
 ) -> str:
     """``model.py``."""
     classes = learner.problem == CLASSIFICATION
+    module = type(learner).__module__.rpartition(".")[2]
     pixels = "float in [0, 1] (or uint8), " if classes else ""
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=f"The meta-learned model {name!r}: {type(learner).__name__}.",
         outputs="logits [B, N]" if classes else "predictions [B, D]",
         inputs=f"[B, {', '.join(map(str, in_shape))}], {pixels}the examples of the task.",
         targets="[B], labels 0 … N−1." if classes else f"[B, {spec.ways}], real targets.",
-        module=type(learner).__module__.rpartition(".")[2],
+        imports=_imports(learner, module),
         learner=type(learner).__name__,
-        hyper_type=type(learner.hyper).__name__,
         hyper=repr(learner.hyper),
         input_shape=repr(tuple(in_shape)),
         ways=spec.ways,
@@ -108,6 +109,20 @@ def model_source(
         features=learner.encoder.features,
         problem=learner.problem,
     )
+
+
+def _imports(learner: Learner[Any], module: str) -> str:
+    """The bundle's own imports of ``model.py``."""
+    own = layers_used(learner.encoder.module)
+    names = f"{type(learner).__name__}, {type(learner.hyper).__name__}"
+    rated = any(isinstance(value, RateVector) for value in vars(learner.hyper).values())
+    lines = [
+        *([f"from .layers import {', '.join(own)}"] if own else []),
+        "from .learner.base import Encoder",
+        f"from .learner.{module} import {names}",
+        *(["from .learner.rates import RateVector"] if rated else []),
+    ]
+    return "\n".join(lines)
 
 
 def write_files(target: Path, files: dict[str, str], params: Params) -> Path:

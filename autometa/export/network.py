@@ -117,6 +117,11 @@ def _constructor(layer: nn.Module) -> str:
 def _forward(graph: torch.fx.Graph) -> list[str]:
     """The graph's statements, without fx's bookkeeping."""
     source = graph.python_code("self").src
-    body = source.partition("def forward(self, x):")[2].strip("\n").splitlines()
+    body = source[source.index("def forward(") :].splitlines()[1:]
     lines = (re.sub(r";  .* = None$", "", line.strip()) for line in body)
     return [line for line in lines if line]
+
+
+def layers_used(network: nn.Module) -> list[str]:
+    """Names of our own layers that the source needs from ``layers.py``."""
+    return sorted({type(module).__name__ for module in network.modules() if is_our_layer(module)})
