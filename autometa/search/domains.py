@@ -100,11 +100,13 @@ def _typed(field: str, value: Any, domain: Domain, default: Any) -> Any:
             raise ConfigError(f"{field} is {value!r}, but must be one of {domain.options}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, float) and number and math.isfinite(value):
-        return float(value)
+    if isinstance(default, float):
+        if number and math.isfinite(value):
+            return float(value)
+        raise ConfigError(f"{field} is {value!r}, but must be a finite number")
     if type(value) is not type(default):
-        kind = {"int": "a whole number", "float": "a finite number"}.get(type(default).__name__)
-        raise ConfigError(f"{field} is {value!r}, but must be {kind or type(default).__name__}")
+        kind = "a whole number" if isinstance(default, int) else type(default).__name__
+        raise ConfigError(f"{field} is {value!r}, but must be {kind}")
     return value
 
 

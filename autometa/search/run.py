@@ -21,7 +21,14 @@ from autometa.search.cluster import check_resources, ray_session
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.finalists import Run, Standing
 from autometa.search.folder import StudyFolder, create_folder, write_json
-from autometa.search.space import Candidate, SearchSpace, build_space, load_backbone, load_learner
+from autometa.search.space import (
+    Candidate,
+    SearchSpace,
+    build_space,
+    check_limits,
+    load_backbone,
+    load_learner,
+)
 from autometa.search.study import (
     MAXIMIZE,
     MINIMIZE,
@@ -90,6 +97,7 @@ def plan(config: StudyConfig) -> Plan:
     for learner in space.learners.values():
         shape = training_shape(config.task.model_dump(), data, learner.learner.hyper_type())
         data.source("train", shape)
+    check_limits(space)
     return Plan(config, data, space, _baseline(config, data))
 
 

@@ -16,6 +16,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from autometa.config import StudyConfig
+from autometa.errors import StudyError
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
 from autometa.search.space import SearchSpace
 from autometa.search.study import (
@@ -31,7 +32,7 @@ from autometa.search.study import (
     unfinished,
 )
 
-MAX_REJECTIONS = 1000
+MAX_REJECTIONS = 300
 
 
 class StudySearcher(Searcher):
@@ -98,7 +99,9 @@ class StudySearcher(Searcher):
                 self._left -= 1
                 return trial
             self._end(trial, REJECTED, excess)
-        raise RuntimeError(f"{MAX_REJECTIONS} candidates in a row exceed space.limits")
+        raise StudyError(
+            f"{MAX_REJECTIONS} candidates in a row exceed space.limits: raise them and resume"
+        )
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._record(self._live[trial_id], result)

@@ -7,6 +7,7 @@ Names are stable, so that studies can be compared: ``maml.inner_lr[2][conv3]``,
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,11 +18,14 @@ from autometa.backbones.base import Backbone, BackboneSpace, Option, Shape
 from autometa.config import LimitsConfig, SpaceConfig
 from autometa.errors import ConfigError, suggestion
 from autometa.learners import LEARNERS
-from autometa.learners.base import Hyper, Learner
+from autometa.learners.base import REGRESSION, Hyper, Learner
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
 from autometa.learners.hyper_json import to_json
 from autometa.learners.rates import RateVector, group_names
 from autometa.search.domains import Fixed, override
+
+
+LIMIT_PROBES = 100
 
 
 class Suggest(Protocol):
@@ -123,6 +127,47 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
     )
 
 
+def check_limits(space: SearchSpace) -> None:
+    """Refuse limits that no network of the space seems to meet.
+
+    Raises:
+        ConfigError: None of :data:`LIMIT_PROBES` random networks of each backbone is within them.
+    """
+    if space.limits == LimitsConfig():
+        return
+    smallest = None
+    for name, choices in space.backbones.items():
+        for seed in range(LIMIT_PROBES):
+            sample, backbone = choices.sample(RandomSuggest(seed), name)
+            probe = Candidate("", {}, name, sample, backbone.parameters, backbone.macs)
+            if probe.excess(space.limits) is None:
+                return
+            smallest = min(smallest or probe, probe, key=lambda each: each.parameters)
+    assert smallest is not None
+    raise ConfigError(
+        f"space.limits refuse every one of {LIMIT_PROBES} random networks (the smallest has "
+        f"{smallest.parameters:,} parameters and {smallest.macs:,} MACs): raise them"
+    )
+
+
+class RandomSuggest:
+    """A ``Suggest`` without a study: seeded random choices."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self._random.uniform(low, high)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, log: bool = False, step: int = 1
+    ) -> int:
+        return self._random.randrange(low, high + 1, step)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Option | None]) -> Any:
+        return self._random.choice(choices)
+
+
 def load_learner(name: str, problem: str) -> type[Learner[Any]]:
     """A learner's class, if it can serve the problem."""
     learner: type[Learner[Any]] = LEARNERS.load(name)
@@ -151,9 +196,13 @@ def _learner(name: str, given: Mapping[str, Any], problem: str) -> LearnerDomain
             raise ConfigError(f"space.learners.{name}.{key} is unknown: {suggestion(key, fields)}")
     domains: dict[str, Domain | Fixed] = {}
     for key, field in fields.items():
-        own: Domain = field.metadata["domain"]
+        own: Domain | Fixed = field.metadata["domain"]
+        if key == "augment" and problem == REGRESSION:
+            own = Fixed("none")  # affine maps are of images
         full = f"space.learners.{name}.{key}"
-        domains[key] = override(full, own, given[key], field.default) if key in given else own
+        domains[key] = own
+        if key in given:
+            domains[key] = override(full, field.metadata["domain"], given[key], field.default)
     return LearnerDomains(learner, domains)
 
 

@@ -15,6 +15,8 @@ from autometa.config import SamplerConfig, StudyConfig
 from autometa.errors import StudyError
 from autometa.search.folder import StudyFolder, without_password
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 MAXIMIZE = "maximize"
 MINIMIZE = "minimize"
 

@@ -1,0 +1,164 @@
+"""The space as define-by-run: conditional, stable in name, within its domains, JSON throughout."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autometa.backbones import BACKBONES
+from autometa.config import parse_config
+from autometa.errors import ConfigError
+from autometa.learners.hyper_json import from_json
+from autometa.learners.maml import MAMLHyper
+from autometa.search.space import Candidate, SearchSpace, build_space, rows
+
+IMAGE = (1, 28, 28)
+
+
+def space_of(**space: Any) -> SearchSpace:
+    return build_space(parse_config({"space": space}).space, IMAGE, "classification")
+
+
+class Recorder:
+    """A ``Suggest`` that draws with hypothesis and remembers every name and domain."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.seen: dict[str, tuple[Any, ...]] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.seen[name] = (low, high, log)
+        return self.data.draw(st.floats(low, high), label=name)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, log: bool = False, step: int = 1
+    ) -> int:
+        self.seen[name] = (low, high, log, step)
+        return self.data.draw(st.integers(0, (high - low) // step), label=name) * step + low
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.seen[name] = tuple(choices)
+        return self.data.draw(st.sampled_from(list(choices)), label=name)
+
+
+SPACE = space_of(learners=["maml", "protonet"], backbones=["conv"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_candidate_is_valid_and_only_active_parameters_are_suggested(
+    data: st.DataObject,
+) -> None:
+    trial = Recorder(data)
+    candidate = SPACE.sample(trial)
+    assert Candidate(**json.loads(json.dumps(vars(candidate)))) == candidate
+    BACKBONES.load("conv")().check(candidate.architecture, IMAGE)
+    prefixes = {name.split(".")[0] for name in trial.seen} - {"learner", "backbone"}
+    assert prefixes == {candidate.learner, "conv"}
+    depth = candidate.architecture["depth"]
+    blocks = {label.split("/")[0] for label in candidate.architecture if "/" in label}
+    assert blocks == {f"conv{i}" for i in range(1, int(depth) + 1)}
+    if candidate.learner == "maml":
+        check_rates(candidate, trial.seen)
+
+
+def check_rates(candidate: Candidate, seen: dict[str, Any]) -> None:
+    """The vector has an entry a step and group, or one initial value where it is learned."""
+    hyper = from_json(MAMLHyper, candidate.hyper)
+    rates, depth = hyper.inner_lr, int(candidate.architecture["depth"])
+    entries = {name for name in seen if name.startswith("maml.inner_lr[")}
+    if rates.mode == "learned":
+        assert not entries
+        assert "maml.inner_lr.init" in seen
+        return
+    assert rates.mode == "searched"
+    layers = [*(f"conv{i}" for i in range(1, depth + 1)), "head"]
+    if rates.groups == "scalar":
+        columns = ["all"]
+    elif rates.groups == "layer":
+        columns = layers
+    else:
+        columns = sorted({name.split("[")[2][:-1] for name in entries})
+        assert {name.split(".")[0] for name in columns} == set(layers)
+        assert {"head.weight", "head.bias", "conv1.conv.weight"} <= set(columns)
+    expected = {f"maml.inner_lr[{s}][{c}]" for s in range(hyper.inner_steps) for c in columns}
+    assert entries == expected
+    assert len(rates.values) == hyper.inner_steps
+    assert all(len(row) == len(columns) for row in rates.values)
+
+
+def test_optuna_samples_it_with_stable_distributions() -> None:
+    """One Optuna study takes every candidate: no name ever changes its distribution."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(40):
+            trial = study.ask()
+            SPACE.sample(trial)
+            study.tell(trial, 0.0)
+
+
+def test_a_single_option_is_no_dimension() -> None:
+    space = space_of(
+        learners={"protonet": {"augment": ["none"], "meta_lr": 0.001}},
+        backbones={"conv": {"*/kernel": 3, "depth": 3, "width": [16, 32]}},
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    candidate = space.sample(trial)
+    assert candidate.hyper["meta_lr"] == 0.001
+    assert candidate.architecture["conv2/kernel"] == 3
+    assert not {"learner", "backbone", "conv.depth", "protonet.augment"} & set(trial.params)
+    assert "conv.width" in trial.params
+
+
+def test_limits_refuse_what_is_too_large() -> None:
+    space = space_of(backbones={"conv": {"depth": 4, "width": 64, "*/kernel": 5}})
+    trial = optuna.create_study().ask()
+    candidate = space.sample(trial)
+    limits = parse_config({"space": {"limits": {"max_parameters": 1000}}}).space.limits
+    assert "exceed max_parameters 1,000" in str(candidate.excess(limits))
+    assert candidate.excess(parse_config({}).space.limits) is None
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"learners": ["mamll"]}, "learner 'mamll' is unknown: did you mean 'maml'"),
+        ({"backbones": ["convv"]}, "backbone 'convv' is unknown: did you mean 'conv'"),
+        ({"backbones": ["mlp"]}, "backbone 'mlp' reads inputs of 1 dimensions"),
+        ({"learners": {"maml": {"inner_stps": 3}}}, "did you mean 'inner_steps'"),
+        ({"backbones": {"conv": {"dept": [3]}}}, "fits no label: did you mean 'depth'"),
+        ({"backbones": {"conv": {"depth": [9]}}}, "is 9, but must be some of"),
+        ({"learners": {"maml": {"meta_lr": {"low": 1.0, "high": 0.1}}}}, "low 1 above high 0.1"),
+    ],
+)
+def test_mistakes_are_named(space: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        space_of(**space)
+
+
+def test_a_learner_that_cannot_regress_is_refused_when_the_configuration_is_read() -> None:
+    config = parse_config({"space": {"learners": ["protonet"], "backbones": ["mlp"]}}).space
+    with pytest.raises(ConfigError, match="'protonet' can't do regression"):
+        build_space(config, (1,), "regression")
+
+
+def test_the_table_names_what_is_sampled() -> None:
+    """Every dimension that Optuna sees stands in the dry run's table."""
+    listed = {name for name, _, _ in rows(SPACE)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(20):
+        trial = study.ask()
+        SPACE.sample(trial)
+        for name in trial.params:
+            general = "maml.inner_lr[step][group]" if name.startswith("maml.inner_lr[") else name
+            assert general in listed
+        study.tell(trial, 0.0)
