@@ -24,7 +24,6 @@ from autometa.learners.hyper_json import to_json
 from autometa.learners.rates import RateVector, group_names
 from autometa.search.domains import Fixed, override
 
-
 LIMIT_PROBES = 100
 
 

@@ -27,7 +27,8 @@ from autometa.learners.base import Params, initial_parameters
 
 def random_sample(space: BackboneSpace, in_shape: Shape, seed: int) -> dict[str, Option]:
     """A sample of a space, drawn label by label as a search draws it."""
-    rng, sample = random.Random(seed), {}
+    rng = random.Random(seed)
+    sample: dict[str, Option] = {}
     for label, options in space.choices(in_shape).items():
         if space.active(label, sample):
             sample[label] = rng.choice(options)

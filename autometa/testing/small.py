@@ -68,7 +68,7 @@ def small_tasks(
 class EasyFamily:
     """Tasks that a few meta-iterations learn, but an untrained network doesn't.
 
-    Images: faint patterns, always the same six, in loud noise; three of them make a task.
+    Images: six coarse patterns, always the same, in loud noise; three of them make a task.
     Numbers: lines y = a·x + b, a in [1, 3], b in [−1, 1].
     """
 
@@ -93,7 +93,8 @@ class EasyFamily:
         return Task(x[:, :cut], y[:, :cut], x[:, cut:], y[:, cut:], ways=1)
 
     def _images(self, tasks: int, generator: torch.Generator) -> Task:
-        patterns = torch.randn(6, *IMAGE, generator=torch.Generator().manual_seed(0))
+        coarse = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        patterns = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
         classes = torch.rand(tasks, 6, generator=generator).argsort(1)[:, :WAYS]
 
         def half(per_class: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,60 @@
+"""The trials of a study as tidy pandas frames, and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from autometa.search.folder import write_atomically
+from autometa.search.study import TrialRow
+
+OWN_FIELDS = (
+    "number",
+    "name",
+    "learner",
+    "backbone",
+    "end",
+    "reason",
+    "score",
+    "ci95",
+    "iteration",
+    "seconds",
+)
+SIZES = ("parameters", "macs")
+CURVE = ("number", "name", "iteration", "score")
+
+
+def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
+    """One row a trial: what became of it, its network's size, then each sampled parameter.
+
+    Parameters come in the order of their names; one that a trial didn't have is missing there.
+    """
+    rows = list(rows)
+    fixed = [*OWN_FIELDS, *SIZES]
+    sampled = sorted({name for row in rows for name in row.params} - set(fixed))
+    return pd.DataFrame(
+        [
+            {name: getattr(row, name) for name in OWN_FIELDS}
+            | {name: row.candidate.get(name) for name in SIZES}
+            | {name: row.params.get(name) for name in sampled}
+            for row in rows
+        ],
+        columns=[*fixed, *sampled],
+    )
+
+
+def curves_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
+    """One row a scoring of a trial on meta-validation tasks."""
+    points = [
+        (row.number, row.name, iteration, score)
+        for row in rows
+        for iteration, score in row.curve.items()
+    ]
+    return pd.DataFrame(points, columns=list(CURVE))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV, whole or not at all."""
+    write_atomically(path, frame.to_csv(index=False))

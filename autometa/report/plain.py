@@ -1,0 +1,80 @@
+"""The view of a running search for files and pipes: a line whenever something ends."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+
+from autometa.report.board import Board, Line
+from autometa.report.text import NOTHING, counts_text, duration, one_line, score_text
+from autometa.search.events import Event, Phase, SearchStarted, TrialEnded
+from autometa.search.study import COMPLETE, REJECTED
+
+
+class PlainView:
+    """Prints without colours and control codes; rejected trials are only counted."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._board = Board()
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is left to print."""
+
+    def __call__(self, event: Event) -> None:
+        first_phase = self._board.phase is None
+        best = self._board.best
+        self._board.apply(event)
+        match event:
+            case SearchStarted():
+                self._print(self._heading(event))
+            case TrialEnded() if event.end != REJECTED:
+                self._print(self._trial(event))
+                if self._board.best is not best and self._board.best is not None:
+                    self._print(f"new best {self._score(self._board.best)}")
+            case Phase():
+                if first_phase:
+                    self._print(f"trials: {counts_text(self._board.counts)}")
+                self._print(phase_text(event))
+
+    def _heading(self, event: SearchStarted) -> str:
+        budget = event.config.budget
+        parts = [
+            f"study {event.config.name}: {budget.trials} trials of at most "
+            f"{budget.iterations} meta-iterations",
+            f"at most {duration(budget.time)}" if budget.time else "",
+            f"{event.ended} trials kept" if event.ended else "",
+            f"dashboard {event.dashboard}" if event.dashboard else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _trial(self, event: TrialEnded) -> str:
+        board = self._board
+        budget = board.config.budget
+        score = score_text(event.score, event.ci95, board.direction)
+        best = self._score(board.best) if board.best else NOTHING
+        why = f"  ({one_line(event.reason)})" if event.reason and event.end != COMPLETE else ""
+        return (
+            f"{board.done}/{budget.trials} {event.name} {event.end} at "
+            f"{event.iteration}/{budget.iterations}  score {score}  best {best}{why}"
+        )
+
+    def _score(self, line: Line) -> str:
+        return f"{score_text(line.score, line.ci95, self._board.direction)} ({line.name})"
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def phase_text(phase: Phase) -> str:
+    """``finalists 3/6 protonet-conv-004-seed1``."""
+    return f"{phase.title} {phase.done}/{phase.total} {one_line(phase.detail)}".rstrip()

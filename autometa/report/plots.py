@@ -1,0 +1,293 @@
+"""The figures of a study, in Plotly: history, importances, learning curves, scores by learner."""
+
+from __future__ import annotations
+
+import html
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from autometa.report.text import score_text
+from autometa.search.study import (
+    COMPLETE,
+    DIVERGED,
+    MAXIMIZE,
+    MINIMIZE,
+    PRUNED,
+    RUNNING,
+    TrialRow,
+    best_first,
+)
+
+if TYPE_CHECKING:
+    import optuna
+
+# Okabe and Ito's palette: eight colours that colour-blind readers tell apart.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#8C8C8C")
+MARKS = {COMPLETE: "circle", PRUNED: "x", DIVERGED: "triangle-down"}
+MEANINGS = {COMPLETE: "complete", PRUNED: "cut early", DIVERGED: "diverged"}
+FEWEST_FOR_IMPORTANCES = 4
+MOST_IMPORTANCES = 15
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, or the reason why there is none.
+
+    Attributes:
+        name: Short, for anchors.
+        alt: What it shows, for readers who can't see it.
+        note: How to read it.
+    """
+
+    name: str
+    title: str
+    figure: go.Figure | None
+    alt: str
+    note: str = ""
+
+
+def plots(study: optuna.Study, rows: list[TrialRow], best: str | None, role: str) -> list[Plot]:
+    """All figures of a study; ``best`` names the trial to highlight, ``role`` what to call it."""
+    direction = study.direction.name.lower()
+    return [
+        history(study, rows),
+        learning_curves(rows, direction, best, role),
+        scores_by_learner(rows, direction),
+        importances(study),
+    ]
+
+
+def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
+    """Score by trial, with the best so far; trials that were cut are marked."""
+    from optuna import visualization
+
+    title, direction = "Optimisation history", study.direction.name.lower()
+    best = best_first(rows, direction)
+    if not best:
+        return Plot(title=title, name="history", figure=None, alt="No trial is complete yet.")
+    figure = visualization.plot_optimization_history(study)
+    points, line = figure.data[0], figure.data[1]
+    names = {row.number: row.name for row in rows}
+    points.update(name="complete", marker={"color": BLUE, "size": 9})
+    points.update(text=[names.get(n, "") for n in points.x], hovertemplate=_hover(direction))
+    line.update(name="best so far", line={"color": VERMILION, "width": 2, "shape": "hv"})
+    line.update(hoverinfo="skip")
+    cut = [row for row in rows if row.end == PRUNED and row.score is not None]
+    figure.add_scatter(
+        x=[row.number for row in cut],
+        y=[row.score for row in cut],
+        text=[row.name for row in cut],
+        hovertemplate=_hover(direction),
+        mode="markers",
+        name="cut early (its last score)",
+        marker={"color": "#8C8C8C", "symbol": "x", "size": 7},
+    )
+    _style(figure, title, "trial", _score_axis(direction), direction)
+    alt = (
+        f"Scores of {len(best)} complete and {len(cut)} cut trials in the order of the search. "
+        f"The best is {score_text(best[0].score, best[0].ci95, direction)}, by {best[0].name}."
+    )
+    return Plot("history", title, figure, alt)
+
+
+def importances(study: optuna.Study) -> Plot:
+    """How much of the scores' differences each hyper-parameter explains."""
+    from optuna import visualization
+    from optuna.trial import TrialState
+
+    name, title = "importances", "Importance of hyper-parameters"
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < FEWEST_FOR_IMPORTANCES:
+        few = f"{len(complete)} complete trials are too few to tell which hyper-parameters matter"
+        return Plot(name, title, None, f"{few}: at least {FEWEST_FOR_IMPORTANCES} are needed.")
+    try:
+        figure = visualization.plot_param_importances(study)
+    except (ValueError, RuntimeError) as error:
+        return Plot(name, title, None, f"The importances can't be estimated: {error}")
+    figure = _top(figure)
+    if figure is None:
+        return Plot(name, title, None, "The complete trials don't differ in what is searched.")
+    _style(figure, title, "share of all (sums to 1)", "")
+    figure.update_layout(height=110 + 28 * len(figure.data[0].y), showlegend=False)
+    figure.update_yaxes(automargin=True)
+    first = list(figure.data[0].y)[::-1][:3]
+    alt = f"Bars of importances; the most important are {', '.join(first)}."
+    note = f"Estimated from {len(complete)} complete trials" + (
+        ": a hint rather than a measurement." if len(complete) < 30 else "."
+    )
+    return Plot(name, title, figure, alt, note)
+
+
+def _top(figure: go.Figure) -> go.Figure | None:
+    """The largest importances as one bar trace, or None where there is nothing to tell."""
+    pairs = [(n, v) for n, v in zip(figure.data[0].y, figure.data[0].x, strict=True) if v > 0]
+    if not pairs:
+        return None
+    pairs = sorted(pairs, key=lambda pair: pair[1])[-MOST_IMPORTANCES:]
+    names, values = zip(*pairs, strict=True)
+    texts = [f"{value:.2f}" for value in values]
+    bar = go.Bar(x=values, y=names, orientation="h", text=texts, marker_color=BLUE)
+    bar.update(textposition="auto", hovertemplate="%{y}: %{x:.3f}<extra></extra>")
+    return go.Figure(bar)
+
+
+def learning_curves(
+    rows: list[TrialRow], direction: str, best: str | None = None, role: str = "winner"
+) -> Plot:
+    """Scores over training, a line a trial; × where the scheduler cut, the best one thick."""
+    name, title = "curves", "Learning curves"
+    shown = [row for row in rows if row.curve]
+    if not shown:
+        return Plot(name, title, None, "No trial has been scored yet.")
+    figure, colours = go.Figure(), _colours(shown)
+    for learner, colour in colours.items():
+        _add_lines(figure, learner, colour, [r for r in shown if r.learner == learner], direction)
+    for end in MARKS:
+        _add_ends(figure, end, colours, [r for r in shown if r.end == end])
+    for row in shown:
+        if row.name == best:
+            _add_best(figure, row, f"{role}: {row.name}", colours[row.learner], direction)
+    _style(figure, title, "meta-iterations", _score_axis(direction), direction)
+    note = "A × ends a trial that the scheduler or the clock cut."
+    return Plot(name, title, figure, _curves_alt(shown), note)
+
+
+def _curves_alt(rows: list[TrialRow]) -> str:
+    told = MEANINGS | {RUNNING: "unfinished"}
+    ends = [told[row.end] for row in rows if row.end in told]
+    counts = ", ".join(f"{ends.count(end)} {end}" for end in told.values() if end in ends)
+    return f"Learning curves of {len(rows)} trials: {counts}."
+
+
+def _add_lines(
+    figure: go.Figure, learner: str, colour: str, rows: list[TrialRow], direction: str
+) -> None:
+    """All trials of a learner as one trace with gaps: quick to draw, one entry in the legend."""
+    x, y, text = list[Any](), list[Any](), list[str]()
+    for row in rows:
+        x += [*row.curve, None]
+        y += [*row.curve.values(), None]
+        text += [_label(row)] * (len(row.curve) + 1)
+    figure.add_scatter(
+        x=x,
+        y=y,
+        text=text,
+        mode="lines+markers",
+        name=learner,
+        line={"color": colour, "width": 1.3},
+        marker={"size": 3},
+        opacity=0.6,
+        hovertemplate=_hover(direction),
+    )
+
+
+def _add_ends(figure: go.Figure, end: str, colours: dict[str, str], rows: list[TrialRow]) -> None:
+    own = [colours[row.learner] for row in rows]
+    if rows:
+        figure.add_scatter(
+            x=[max(row.curve) for row in rows],
+            y=[row.curve[max(row.curve)] for row in rows],
+            mode="markers",
+            name=MEANINGS[end],
+            marker={"symbol": MARKS[end], "size": 8, "color": own},
+            hoverinfo="skip",
+        )
+
+
+def _add_best(figure: go.Figure, row: TrialRow, name: str, colour: str, direction: str) -> None:
+    figure.add_scatter(
+        x=list(row.curve),
+        y=list(row.curve.values()),
+        text=[_label(row)] * len(row.curve),
+        mode="lines",
+        name=name,
+        line={"color": colour, "width": 4},
+        hovertemplate=_hover(direction),
+    )
+
+
+def scores_by_learner(rows: list[TrialRow], direction: str) -> Plot:
+    """Last scores of every trial, a column a learner."""
+    name, title = "learners", "Scores by learner"
+    shown = [row for row in rows if row.end in (COMPLETE, PRUNED) and row.score is not None]
+    if not shown:
+        return Plot(name, title, None, "No trial has ended with a score yet.")
+    figure, colours = go.Figure(), {COMPLETE: BLUE, PRUNED: "#8C8C8C"}
+    for end, colour in colours.items():
+        here = [row for row in shown if row.end == end]
+        figure.add_box(
+            x=[row.learner for row in here],
+            y=[row.score for row in here],
+            text=[_label(row) for row in here],
+            name=MEANINGS[end],
+            boxpoints="all",
+            jitter=0.5,
+            pointpos=0,
+            offsetgroup=end,
+            line={"color": "rgba(0,0,0,0)"},
+            fillcolor="rgba(0,0,0,0)",
+            marker={"color": colour, "symbol": MARKS[end], "size": 8},
+            hoveron="points",
+            hovertemplate=_hover(direction),
+        )
+    _style(figure, title, "learner", _score_axis(direction), direction)
+    figure.update_layout(boxmode="group")
+    return Plot(name, title, figure, _learners_alt(shown, direction))
+
+
+def _learners_alt(rows: list[TrialRow], direction: str) -> str:
+    groups: dict[str, list[TrialRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.learner].append(row)
+    told = []
+    for learner, members in groups.items():
+        best = next(iter(best_first(members, direction)), None)
+        known = score_text(best.score, best.ci95, direction) if best else "none complete"
+        told.append(f"{learner}: {len(members)} trials, best {known}")
+    return "; ".join(told) + "."
+
+
+def _colours(rows: list[TrialRow]) -> dict[str, str]:
+    """Learner → colour."""
+    learners = sorted({row.learner for row in rows})
+    return {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(learners)}
+
+
+def _label(row: TrialRow) -> str:
+    """A trial in a tooltip; Plotly reads a little HTML there."""
+    why = f": {row.reason}" if row.reason else ""
+    return html.escape(f"{row.name}, {row.end}{why}")
+
+
+def _hover(direction: str) -> str:
+    score = "%{y:.1%}" if direction == MAXIMIZE else "%{y:.4g}"
+    return f"%{{text}}<br>%{{x}}: {score}<extra></extra>"
+
+
+def _score_axis(direction: str) -> str:
+    metric = "accuracy, %" if direction == MAXIMIZE else "MSE"
+    return f"meta-validation {metric}"
+
+
+def _style(figure: go.Figure, title: str, x: str, y: str, direction: str | None = None) -> None:
+    figure.update_layout(
+        title={"text": title},
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        margin={"l": 60, "r": 16, "t": 48, "b": 52},
+        height=420,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        hoverlabel={"namelength": -1},
+    )
+    figure.update_xaxes(title={"text": x}, automargin=True, zeroline=False, showgrid=True)
+    figure.update_yaxes(title={"text": y}, automargin=True, zeroline=False, showgrid=True)
+    if direction == MAXIMIZE:
+        figure.update_yaxes(tickformat=".0%")
+    elif direction == MINIMIZE:
+        figure.update_yaxes(type="log")

@@ -1,0 +1,116 @@
+"""What all learners share: initial parameters, gradients, records of hyper-parameters as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autometa.learners import LEARNERS
+from autometa.learners.base import REGRESSION, Hyper, gradient, initial_parameters, prefixed, under
+from autometa.learners.hyper_json import from_json, to_json
+from autometa.learners.maml import MAMLHyper
+from autometa.learners.protonet import ProtoNet, ProtoNetHyper
+from autometa.learners.rates import RateVector
+from autometa.testing.small import small_encoder
+
+
+def test_initial_parameters_are_those_of_the_layers() -> None:
+    with torch.device("meta"):
+        skeleton = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4, 2))
+    params = initial_parameters(skeleton, torch.Generator().manual_seed(0))
+    assert list(params) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert params["0.weight"].abs().max() <= 1 / 3
+    assert params["1.weight"].abs().max() <= 1 / 2
+    assert params["0.weight"].std() > 0.1
+    assert skeleton[0].weight.is_meta
+
+
+def test_a_parameter_that_nobody_initialises_is_refused() -> None:
+    class Careless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(2))
+
+    with pytest.raises(ValueError, match=r"parameter '0\.gain' is set by no reset_parameters"):
+        initial_parameters(nn.Sequential(Careless()), torch.Generator())
+
+
+def test_gradient_is_the_same_inside_and_outside_of_transforms() -> None:
+    def objective(at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return (at["w"] ** 3).sum(), at["w"].exp()
+
+    points = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
+    unused = torch.ones(3)
+    batched = torch.func.vmap(lambda w: gradient(objective, {"w": w, "unused": unused}))(points)
+    for i, w in enumerate(points):
+        with torch.no_grad():
+            grads, value, extra = gradient(objective, {"w": w, "unused": unused})
+        torch.testing.assert_close(grads["w"], 3 * w**2)
+        torch.testing.assert_close(batched[0]["w"][i], grads["w"])
+        torch.testing.assert_close((batched[1][i], batched[2][i]), (value, extra))
+        assert torch.equal(grads["unused"], torch.zeros(3))
+        assert not any(each.requires_grad for each in (value, extra, w))
+
+
+def test_prefixed_and_under_are_inverse() -> None:
+    params = {"a.weight": torch.ones(1), "weight": torch.zeros(1)}
+    whole = prefixed("encoder", params) | {"encoders.x": torch.ones(1), "head": torch.ones(1)}
+    assert under("encoder", whole) == params
+
+
+RECORDS = [
+    Hyper(),
+    ProtoNetHyper(way_factor=2, learn_scale=True),
+    MAMLHyper(inner_lr=RateVector("searched", "layer", ((0.1, 1 / 3), (0.2, 0.3)))),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_json_and_back(record: Hyper) -> None:
+    assert from_json(type(record), to_json(record)) == record
+
+
+def test_json_holds_plain_types() -> None:
+    data = to_json(RECORDS[2])
+    assert data["inner_lr"]["values"] == [[0.1, 1 / 3], [0.2, 0.3]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner_rate": 1}, "fields of MAMLHyper don't match: unknown: inner_rate"),
+        ({"order": None}, "order is None, but must be one of first, second"),
+        ({"inner_lr": 0.1}, "inner_lr is 0.1, but must hold mode, groups and values"),
+        (
+            {"inner_lr": {"mode": "fixed"}},
+            "fields of inner_lr don't match: missing: groups, values",
+        ),
+    ],
+)
+def test_json_that_is_no_record_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_json(MAMLHyper, to_json(MAMLHyper()) | change)
+
+
+def test_missing_fields_are_named() -> None:
+    data = to_json(MAMLHyper())
+    del data["order"], data["meta_lr"]
+    with pytest.raises(ValueError, match="missing: meta_lr, order"):
+        from_json(MAMLHyper, data)
+
+
+def test_way_factor_is_one_unless_a_learner_chooses() -> None:
+    assert Hyper().way_factor == MAMLHyper().way_factor == 1
+    assert ProtoNetHyper(way_factor=4).way_factor == 4
+
+
+def test_a_problem_that_a_learner_cannot_do_is_refused() -> None:
+    with pytest.raises(ValueError, match="'regression', but ProtoNet does classification"):
+        ProtoNet(small_encoder(REGRESSION), ProtoNetHyper(), REGRESSION)
+
+
+def test_the_registry_finds_them() -> None:
+    assert LEARNERS.load("protonet") is ProtoNet

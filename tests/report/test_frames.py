@@ -1,0 +1,69 @@
+"""Frames of a study: one row a trial, one row a scoring, and CSV that reads back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from autometa.report.frames import curves_frame, trials_frame, write_csv
+from autometa.search.study import rows_of
+
+Make = Callable[..., Any]
+FIRST = ["number", "name", "learner", "backbone", "end", "reason", "score", "ci95"]
+NEXT = ["iteration", "seconds", "parameters", "macs"]
+
+
+def test_one_row_a_trial_with_the_sampled_parameters(make_study: Make) -> None:
+    made = make_study()
+    made.fill()
+    rows = rows_of(made.study)
+    frame = trials_frame(rows)
+    assert list(frame.columns[:12]) == FIRST + NEXT
+    assert list(frame.columns[12:]) == sorted(frame.columns[12:])
+    assert frame.columns.is_unique, "learner is a sampled parameter too, but one column"
+    assert frame["number"].tolist() == list(range(12))
+    for row, (_, cells) in zip(rows, frame.iterrows(), strict=True):
+        assert cells["end"] == row.end
+        assert cells["parameters"] == row.candidate["parameters"]
+        own = {name: cells[name] for name in frame.columns[12:] if pd.notna(cells[name])}
+        assert own == {k: v for k, v in row.params.items() if k not in FIRST}
+    assert pd.isna(frame.set_index("end").loc["failed", "score"])
+
+
+def test_columns_do_not_depend_on_the_order_of_trials(make_study: Make) -> None:
+    made = make_study()
+    made.fill()
+    rows = rows_of(made.study)
+    assert list(trials_frame(rows).columns) == list(trials_frame(rows[::-1]).columns)
+
+
+def test_curves_are_long(make_study: Make) -> None:
+    made = make_study()
+    made.fill()
+    frame = curves_frame(rows_of(made.study))
+    assert list(frame.columns) == ["number", "name", "iteration", "score"]
+    cut = frame[frame["number"] == 7]
+    assert cut[["iteration", "score"]].values.tolist() == [[60, 0.33], [120, 0.36]]
+    assert frame["score"].notna().all(), "a diverged trial's NaN is no score"
+
+
+def test_a_study_without_trials_has_empty_frames_with_columns() -> None:
+    assert list(trials_frame([]).columns) == FIRST + NEXT
+    assert trials_frame([]).empty
+    assert curves_frame([]).empty
+
+
+def test_csv_reads_back(make_study: Make, tmp_path: Path) -> None:
+    made = make_study()
+    made.fill()
+    frame = trials_frame(rows_of(made.study))
+    path = tmp_path / "trials.csv"
+    path.write_text("old")
+    write_csv(frame, path)
+    again = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    again["reason"] = again["reason"].fillna("")
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["trials.csv"]

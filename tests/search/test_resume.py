@@ -1,0 +1,171 @@
+"""What a killed or interrupted search loses: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autometa.config import StudyConfig
+from autometa.errors import StudyError
+from autometa.search.folder import StudyFolder
+from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of
+
+Make = Callable[..., StudyConfig]
+
+SLOW = {
+    "budget": {"trials": 5, "iterations": 1200},
+    "validation": {"every": 100},
+    "scheduler": {"grace": 200, "reduction_factor": 2},
+    "finalists": {"count": 1, "seeds": 1},
+}
+DRIVER = """
+import json, sys
+from pathlib import Path
+from autometa.config import parse_config
+from autometa.search import run
+try:
+    if sys.argv[1] == "search":
+        run.search(parse_config(json.loads(sys.argv[2])))
+    else:
+        run.resume(Path(sys.argv[2]))
+except run.Interrupted as stop:
+    sys.exit(130)
+"""
+
+
+def drive(verb: str, argument: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, verb, argument], stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> None:
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == code, errors
+
+
+def trials_of(config: StudyConfig) -> list[TrialRow]:
+    if not StudyFolder(config.folder).database.exists():
+        return []
+    try:
+        return rows_of(load_optuna_study(config))
+    except StudyError:
+        return []
+
+
+def wait_until(config: StudyConfig, met: Callable[[list[TrialRow]], bool]) -> list[TrialRow]:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        trials = trials_of(config)
+        if met(trials):
+            return trials
+        time.sleep(0.1)
+    raise AssertionError("the search didn't get there in two minutes")
+
+
+def midway(trials: list[TrialRow]) -> bool:
+    """Two trials have ended, a third has reported and still runs."""
+    ended = [t for t in trials if t.end != RUNNING]
+    return len(ended) >= 2 and any(t.end == RUNNING and len(t.curve) >= 2 for t in trials)
+
+
+def outcome(config: StudyConfig) -> list[Any]:
+    return [(t.number, t.params, t.curve, t.end) for t in trials_of(config)]
+
+
+def as_json(config: StudyConfig) -> str:
+    return json.dumps(config.model_dump(mode="json"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The trials of the same search when nothing happens to it."""
+    from conftest import SMALL, merged
+
+    from autometa.config import parse_config
+
+    out = str(tmp_path_factory.mktemp("undisturbed") / "study")
+    config = parse_config(merged(SMALL, SLOW | {"out": out}))
+    finish(drive("search", as_json(config)))
+    return outcome(config)
+
+
+def test_kill_9_loses_nothing(small: Make, undisturbed: list[Any]) -> None:
+    config = small(**SLOW)
+    process = drive("search", as_json(config))
+    before = wait_until(config, midway)
+    process.kill()
+    process.wait()
+    ended = [t for t in trials_of(config) if t.end != RUNNING]
+    finish(drive("resume", str(config.folder)))
+    after = trials_of(config)
+    assert after[: len(ended)] == ended, "finished trials are kept as they were"
+    assert len(after) == config.budget.trials == len({t.number for t in after})
+    assert all(t.end != RUNNING for t in after)
+    assert len(before) <= len(after)
+    assert outcome(config) == undisturbed, "even the sampler and the scheduler go on as before"
+    assert StudyFolder(config.folder).read_result() is not None
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT])
+def test_ctrl_c_stops_cleanly_and_can_be_resumed(
+    small: Make, undisturbed: list[Any], sign: signal.Signals
+) -> None:
+    config = small(**SLOW)
+    process = drive("search", as_json(config))
+    wait_until(config, midway)
+    os.kill(process.pid, sign)
+    finish(process, code=130)
+    assert not StudyFolder(config.folder).running()
+    finish(drive("resume", str(config.folder)))
+    assert outcome(config) == undisturbed
+
+
+def test_two_processes_cannot_drive_one_study(small: Make) -> None:
+    config = small(**SLOW)
+    process = drive("search", as_json(config))
+    try:
+        wait_until(config, lambda trials: len(trials) >= 1)
+        assert StudyFolder(config.folder).running()
+        second = drive("resume", str(config.folder))
+        _, errors = second.communicate(timeout=120)
+        assert second.returncode == 1
+        assert "is being run by another process" in errors
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda path: None, "doesn't exist"),
+        (lambda path: path.mkdir(), "has no study.yaml"),
+        (lambda path: damaged(path, "{"), "can't be read"),
+        (lambda path: damaged(path, "config: 3"), "holds no study configuration"),
+        (lambda path: damaged(path, "config: {seed: many}"), "field 'seed' is 'many'"),
+        (lambda path: damaged(path, "config: {}"), "has no study.db"),
+    ],
+)
+def test_damaged_folders_are_named(
+    tmp_path: Path, prepare: Callable[[Path], None], message: str
+) -> None:
+    from autometa.search import run
+
+    prepare(tmp_path / "study")
+    with pytest.raises(StudyError, match=message):
+        run.resume(tmp_path / "study")
+
+
+def damaged(path: Path, text: str) -> None:
+    path.mkdir()
+    (path / "study.yaml").write_text(text)
