@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -211,6 +212,12 @@ def data_show(
     typer.echo(f"picture: {path}")
 
 
+def program() -> str:
+    """How this command is called here: by its name where the shell finds it, else by its path."""
+    given = sys.argv[0]
+    return "autometa" if shutil.which("autometa") or not os.access(given, os.X_OK) else given
+
+
 def _dry_run(config: Any) -> None:
     from autometa.report.listing import size_estimate, space_table
     from autometa.search.run import plan
@@ -239,7 +246,7 @@ def _watched(run: Callable[[Any], Any]) -> None:
         typer.echo(f"stopped; go on with: autometa resume {folder}", err=True)
         sys.exit(130)
     folder = study.folder.path
-    for line in [*summary(study.result, study.folder), *next_steps(study.folder)]:
+    for line in [*summary(study.result, study.folder), *next_steps(study.folder, program())]:
         screen.print(line, soft_wrap=True, markup=False)
 
 

@@ -103,12 +103,18 @@ def size_estimate(space: SearchSpace, config: StudyConfig) -> str:
     architectures = sum(_architectures(choices) for choices in space.backbones.values())
     methods = sum(_methods(learner) for learner in space.learners.values())
     fewest, most = _continuous(space)
-    budget = config.budget
+    budget, many = config.budget, f"{_round(architectures)} architectures × {_round(methods)}"
     return (
-        f"size: about {architectures:.1g} architectures × {methods:.1g} discrete settings of "
-        f"{len(space.learners)} learners, with {fewest} to {most} continuous dimensions each; "
+        f"size: about {many} discrete settings of {len(space.learners)} learners, "
+        f"with {fewest} to {most} continuous dimensions each; "
         f"budget: {budget.trials} trials of at most {budget.iterations} meta-iterations"
     )
+
+
+def _round(count: float) -> str:
+    """A count to one digit: ``900``, ``20,000``, ``3e+09``."""
+    text = f"{count:.1g}"
+    return text if count >= 1e7 else f"{round(float(text)):,}"
 
 
 def _architectures(choices: BackboneChoices) -> float:

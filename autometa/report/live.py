@@ -14,7 +14,7 @@ from rich.text import Text
 from autometa.report.board import Board, Line
 from autometa.report.plain import PlainView, phase_text
 from autometa.report.status import status_table
-from autometa.report.text import counts_text, duration, score_text
+from autometa.report.text import counts_text, dashboard_text, duration, score_text
 from autometa.report.trial_table import bar_text, trial_table
 from autometa.search.events import Event
 
@@ -64,7 +64,7 @@ class LiveView:
     def _render(self, board: Board) -> RenderableType:
         parts: list[RenderableType] = [_header(board)]
         if board.dashboard:
-            parts.append(_line(("dashboard ", "dim"), board.dashboard))
+            parts.append(_line((dashboard_text(board.dashboard), "dim")))
         parts.append(best_line(board.best, board.direction))
         if lines := self._shown(board):
             width, budget = self._console.width, board.config.budget

@@ -7,7 +7,14 @@ from types import TracebackType
 from rich.console import Console
 
 from autometa.report.board import Board, Line
-from autometa.report.text import NOTHING, counts_text, duration, one_line, score_text
+from autometa.report.text import (
+    NOTHING,
+    counts_text,
+    dashboard_text,
+    duration,
+    one_line,
+    score_text,
+)
 from autometa.search.events import Event, Phase, SearchStarted, TrialEnded
 from autometa.search.study import COMPLETE, REJECTED
 
@@ -53,7 +60,7 @@ class PlainView:
             f"{budget.iterations} meta-iterations",
             f"at most {duration(budget.time)}" if budget.time else "",
             f"{event.ended} trials kept" if event.ended else "",
-            f"dashboard {event.dashboard}" if event.dashboard else "",
+            dashboard_text(event.dashboard) if event.dashboard else "",
         ]
         return ", ".join(part for part in parts if part)
 

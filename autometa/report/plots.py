@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: eight colours that colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#8C8C8C")
+GREY = "#8C8C8C"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#F0E442")
 MARKS = {COMPLETE: "circle", PRUNED: "x", DIVERGED: "triangle-down"}
 MEANINGS = {COMPLETE: "complete", PRUNED: "cut early", DIVERGED: "diverged"}
 FEWEST_FOR_IMPORTANCES = 4
@@ -84,7 +85,7 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
         hovertemplate=_hover(direction),
         mode="markers",
         name="cut early (its last score)",
-        marker={"color": "#8C8C8C", "symbol": "x", "size": 7},
+        marker={"color": GREY, "symbol": "x", "size": 7},
     )
     _style(figure, title, "trial", _score_axis(direction), direction)
     alt = (
@@ -147,7 +148,7 @@ def learning_curves(
     for learner, colour in colours.items():
         _add_lines(figure, learner, colour, [r for r in shown if r.learner == learner], direction)
     for end in MARKS:
-        _add_ends(figure, end, colours, [r for r in shown if r.end == end])
+        _add_ends(figure, end, [r for r in shown if r.end == end])
     for row in shown:
         if row.name == best:
             _add_best(figure, row, f"{role}: {row.name}", colours[row.learner], direction)
@@ -185,15 +186,15 @@ def _add_lines(
     )
 
 
-def _add_ends(figure: go.Figure, end: str, colours: dict[str, str], rows: list[TrialRow]) -> None:
-    own = [colours[row.learner] for row in rows]
+def _add_ends(figure: go.Figure, end: str, rows: list[TrialRow]) -> None:
+    """One colour for all: a colour means a learner, and the legend shows an end once."""
     if rows:
         figure.add_scatter(
             x=[max(row.curve) for row in rows],
             y=[row.curve[max(row.curve)] for row in rows],
             mode="markers",
             name=MEANINGS[end],
-            marker={"symbol": MARKS[end], "size": 8, "color": own},
+            marker={"symbol": MARKS[end], "size": 8, "color": GREY},
             hoverinfo="skip",
         )
 
@@ -216,7 +217,7 @@ def scores_by_learner(rows: list[TrialRow], direction: str) -> Plot:
     shown = [row for row in rows if row.end in (COMPLETE, PRUNED) and row.score is not None]
     if not shown:
         return Plot(name, title, None, "No trial has ended with a score yet.")
-    figure, colours = go.Figure(), {COMPLETE: BLUE, PRUNED: "#8C8C8C"}
+    figure, colours = go.Figure(), {COMPLETE: BLUE, PRUNED: GREY}
     for end, colour in colours.items():
         here = [row for row in shown if row.end == end]
         figure.add_box(

@@ -74,6 +74,11 @@ def counts_text(counts: dict[str, int]) -> str:
     return ", ".join(parts) or "none"
 
 
+def dashboard_text(url: str) -> str:
+    """The address of Ray's dashboard, and where the token comes from that it asks for."""
+    return f"dashboard {url} (its token: ray get-auth-token)"
+
+
 def baseline_name(entry: dict[str, Any]) -> str:
     """``published protonet on conv``."""
     return f"published {entry['candidate']['learner']} on {entry['candidate']['backbone']}"
@@ -132,10 +137,14 @@ def _cost_text(result: dict[str, Any]) -> str:
     )
 
 
-def next_steps(folder: StudyFolder) -> list[str]:
-    """Where things lie, and how to use the winner."""
+def next_steps(folder: StudyFolder, program: str = "autometa") -> list[str]:
+    """Where things lie, and the commands that one would type next."""
     return [
-        f"report: {folder.report}",
+        f"report: {folder.report} (open it in a browser; it needs no network)",
         f"bundle: {folder.bundle} (copy it anywhere; it needs torch and safetensors only)",
         f"use it: {'; '.join(LOAD[:2])}",
+        "next:",
+        f"  {program} export {folder.path} --to ../my_project/best",
+        f"  {program} export {folder.path} --config-only yaml",
+        f"  {program} status {folder.path}",
     ]

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from autometa.config import ResourcesConfig
@@ -48,6 +47,7 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
             ray.init(address=address, **common)
         else:
             ray.init(
+                address="local",  # never a cluster that happens to be known on this machine
                 num_cpus=max(1, round(resources.concurrency * resources.cpus_per_trial)),
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
@@ -86,8 +86,3 @@ def check_resources(resources: ResourcesConfig) -> None:
                 f"resources.{kind.lower()}s_per_trial is {asked:g}, "
                 f"but Ray has {total.get(kind, 0):g} {kind}s here"
             )
-
-
-def token_file() -> Path:
-    """Where Ray keeps the token that its dashboard asks for."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))

@@ -151,24 +151,20 @@ class Standing:
     seeds: dict[int, Score]
 
 
-def standing(name: str, runs: Iterable[Run], outcomes: dict[str, Any], direction: str) -> Standing:
-    """The standing of one configuration; seeds that diverged count as missing.
-
-    Raises:
-        StudyError: Every seed failed.
-    """
+def standing(
+    name: str, runs: Iterable[Run], outcomes: dict[str, Any], direction: str
+) -> Standing | None:
+    """The standing of one configuration over the seeds that succeeded; None where none did."""
     scores: dict[int, Score] = {}
     seconds = 0.0
-    reasons = []
     for run in runs:
         outcome = dict(outcomes[run.label])
         if "failed" in outcome:
-            reasons.append(outcome["failed"])
             continue
         seconds += outcome.pop("seconds")
         scores[run.seed] = Score(**outcome)
     if not scores:
-        raise StudyError(f"every retraining of {name} failed: {reasons[0]}")
+        return None
     sign = 1.0 if direction == MAXIMIZE else -1.0
     best = max(scores, key=lambda seed: (sign * scores[seed].mean, -seed))
     mean, ci95 = pooled(list(scores.values()))

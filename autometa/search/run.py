@@ -182,10 +182,13 @@ def _drive(
         check_resources(config.resources)
         ended = counted(rows_of(study))
         observer(SearchStarted(config, planned.direction, ended, dashboard))
-        if not run_trials(study, planned.space, config, planned.spec, observer):
-            raise Interrupted(str(folder.path))
-        if folder.read_result() is None:
-            write_json(folder.result, _conclude(planned, folder, study, observer))
+        try:
+            if not run_trials(study, planned.space, config, planned.spec, observer):
+                raise Interrupted(str(folder.path))
+            if folder.read_result() is None:
+                write_json(folder.result, _conclude(planned, folder, study, observer))
+        except KeyboardInterrupt:
+            raise Interrupted(str(folder.path)) from None
     return folder
 
 
@@ -205,9 +208,11 @@ def _conclude(
     }
     everything = [run for each in runs.values() for run in each]
     outcomes = finalists.retrain(everything, folder, config, observer, "finalists")
-    standings = {
-        name: finalists.standing(name, runs[name], outcomes, direction) for name in candidates
-    }
+    standings = _standings(runs, outcomes, direction)
+    names = [name for name in names if name in standings]
+    if not names:
+        failed = next(o["failed"] for o in outcomes.values() if "failed" in o)
+        raise StudyError(f"every retraining of every finalist failed, the first with: {failed}")
     sign = 1.0 if direction == MAXIMIZE else -1.0
     winner = max(names, key=lambda name: sign * standings[name].mean)
     tested = {
@@ -232,10 +237,18 @@ def _conclude(
         "direction": direction,
         "metric": METRICS[direction],
         "winner": entry(winner),
-        "baseline": entry("baseline") if planned.baseline else None,
+        "baseline": entry("baseline") if "baseline" in standings else None,
         "finalists": [_entry(standings[name], trials.get(name), config) for name in names],
         "cost": _cost(study, standings, time.monotonic() - started),
     }
+
+
+def _standings(
+    runs: dict[str, list[Run]], outcomes: dict[str, Any], direction: str
+) -> dict[str, Standing]:
+    """Name → standing; those whose every retraining failed are left out."""
+    found = {name: finalists.standing(name, runs[name], outcomes, direction) for name in runs}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _best_run(runs: list[Run], standing: Standing) -> Run:

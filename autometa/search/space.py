@@ -268,10 +268,14 @@ def rows(space: SearchSpace) -> Iterator[tuple[str, Domain | Fixed, str]]:
     yield "learner", Choice(tuple(space.learners)), "always"
     yield "backbone", Choice(tuple(space.backbones)), "always"
     for name, choices in space.backbones.items():
+        deepest = {"depth": max(choices.options.get("depth", (1,)))}
         for label, options in choices.options.items():
+            if not choices.space.active(label, deepest):
+                continue
             block = label.partition("/")[0].lstrip("abcdefghijklmnopqrstuvwxyz_")
             depth = f", depth ≥ {block}" if block.isdigit() else ""
-            yield f"{name}.{label}", Choice(options), f"backbone = {name}{depth}"
+            domain = Choice(options) if len(options) > 1 else Fixed(options[0])
+            yield f"{name}.{label}", domain, f"backbone = {name}{depth}"
     for name, learner in space.learners.items():
         for field, domain in learner.domains.items():
             yield from _learner_rows(f"{name}.{field}", domain, f"learner = {name}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from autometa.backbones import BACKBONES
 from autometa.backbones.base import BackboneSpace, Shape
@@ -70,12 +70,23 @@ def test_macs_are_counted_by_hand() -> None:
 
 
 @pytest.mark.parametrize("channels", [5, 16])
-def test_norms_equal_torch(channels: int) -> None:
-    x = torch.randn(6, channels, 4, 3)
-    ours, theirs = BatchNorm(channels), nn.BatchNorm2d(channels, track_running_stats=False)
-    torch.testing.assert_close(ours(x), theirs(x))
+@pytest.mark.parametrize("size", [(6, 4, 3), (1, 1, 1)])
+def test_norms_equal_torch_in_and_out_of_transforms(channels: int, size: tuple[int, ...]) -> None:
+    batch, *image = size
+    x = torch.randn(batch, channels, *image)
     group = nn.GroupNorm(max(1, channels // 8), channels)
-    torch.testing.assert_close(GroupNorm(channels)(x), group(x))
+    pairs = [(GroupNorm(channels), group(x))]
+    if batch > 1:
+        pairs.append((BatchNorm(channels), nn.BatchNorm2d(channels, track_running_stats=False)(x)))
+    for ours, expected in pairs:
+        torch.testing.assert_close(ours(x), expected)
+        torch.testing.assert_close(vmap(ours)(x.expand(2, *x.shape))[1], expected)
+
+
+def test_batch_norm_of_a_single_number_is_its_shift() -> None:
+    norm = BatchNorm(3)
+    nn.init.constant_(norm.bias, 0.5)
+    assert torch.equal(norm(torch.randn(1, 3, 1, 1)), torch.full((1, 3, 1, 1), 0.5))
 
 
 def test_deep_net_on_a_small_image_stops_pooling() -> None:

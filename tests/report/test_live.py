@@ -66,7 +66,7 @@ def test_plain_lines_say_each_end_and_each_new_best() -> None:
     lines = plain_lines([*some_events(), ended(3, "complete", 0.803)])
     assert lines == [
         "study demo: 4 trials of at most 180 meta-iterations, at most 10 min, "
-        "dashboard http://127.0.0.1:8265",
+        "dashboard http://127.0.0.1:8265 (its token: ray get-auth-token)",
         "1/4 maml-conv-000 complete at 180/180  score 61.2 ± 2.1 %  "
         "best 61.2 ± 2.1 % (maml-conv-000)",
         "new best 61.2 ± 2.1 % (maml-conv-000)",

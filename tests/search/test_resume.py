@@ -22,9 +22,9 @@ from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of
 Make = Callable[..., StudyConfig]
 
 SLOW = {
-    "budget": {"trials": 5, "iterations": 1200},
-    "validation": {"every": 100},
-    "scheduler": {"grace": 200, "reduction_factor": 2},
+    "budget": {"trials": 5, "iterations": 600},
+    "validation": {"every": 50},
+    "scheduler": {"grace": 100, "reduction_factor": 2},
     "finalists": {"count": 1, "seeds": 1},
 }
 DRIVER = """
