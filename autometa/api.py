@@ -101,6 +101,7 @@ def load_bundle(folder: str | Path, **options: Any) -> Any:
     if not (path / "__init__.py").is_file():
         raise BundleError(f"{str(folder)!r} holds no bundle: it has no __init__.py")
     name = f"autometa_bundle_{abs(hash(path.absolute()))}"
+    _forget(name)  # the folder may hold another bundle by now
     spec = importlib.util.spec_from_file_location(
         name, path / "__init__.py", submodule_search_locations=[str(path)]
     )
@@ -110,8 +111,13 @@ def load_bundle(folder: str | Path, **options: Any) -> Any:
     try:
         spec.loader.exec_module(module)
         return module.load(**options)
-    except (ImportError, SyntaxError, AttributeError, OSError, ValueError) as error:
+    except (ImportError, SyntaxError, AttributeError, NameError, OSError, ValueError) as error:
         raise BundleError(f"the bundle {str(folder)!r} is damaged: {error}") from None
+
+
+def _forget(package: str) -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        del sys.modules[name]
 
 
 def export(folder: str | Path, to: str | Path, storage: str | None = None) -> Path:

@@ -73,7 +73,7 @@ class TrainState:
         """The state that :meth:`state_dict` gave, on a device."""
         params = {name: value.to(device, copy=True) for name, value in saved["params"].items()}
         optimizer = _adam(learner, params)
-        optimizer.load_state_dict(saved["optimizer"])
+        optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))  # it keeps what it is given
         generator = torch.Generator()
         generator.set_state(saved["generator"].cpu())
         return cls(params, optimizer, generator, saved["iteration"])

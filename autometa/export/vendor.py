@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
 import sys
@@ -25,15 +26,17 @@ def learner_sources(learner: type[Learner]) -> dict[str, str]:  # type: ignore[t
     first = inspect.getmodule(learner)
     assert first is not None
     sources = {"__init__.py": HEADER}
-    waiting = [first]
+    waiting, seen = [first], set[ModuleType]()
     while waiting:
         module = waiting.pop()
         name = module.__name__.rpartition(".")[2]
-        if f"{name}.py" in sources:
-            continue
         text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
-        sources[f"{name}.py"] = re.sub(rf"^from {re.escape(PACKAGE)}\.", "from .", text, flags=re.M)
-        waiting += _imported(module, text)
+        source = re.sub(rf"^( *)from {re.escape(PACKAGE)}\.", r"\1from .", text, flags=re.M)
+        known = sources.setdefault(f"{name}.py", source)
+        if known != source:
+            raise BundleError(f"two modules of the learner are named {name!r}: rename yours")
+        seen.add(module)
+        waiting += [each for each in _imported(module, text) if each not in seen]
     return sources
 
 
@@ -44,15 +47,21 @@ def _imported(module: ModuleType, text: str) -> list[ModuleType]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{PACKAGE}.{node.module}" if node.level else str(node.module)]
+            names = [_absolute(node, module)]
         else:
             continue
         for name in names:
-            if name.startswith(f"{PACKAGE}."):
-                found.append(sys.modules[name])
+            if isinstance(node, ast.ImportFrom) and name.startswith(f"{PACKAGE}."):
+                found.append(importlib.import_module(name))
             elif name.partition(".")[0] not in {*sys.stdlib_module_names, "torch"}:
                 raise BundleError(
                     f"{module.__name__} imports {name!r}, which a bundle doesn't carry: "
-                    "a learner may import torch and the learners' package alone"
+                    f"a learner may import torch, and names `from {PACKAGE}.<module>`, alone"
                 )
     return found
+
+
+def _absolute(node: ast.ImportFrom, module: ModuleType) -> str:
+    """The module that ``from … import`` names, relative or not."""
+    name = "." * node.level + (node.module or "")
+    return importlib.util.resolve_name(name, module.__package__)

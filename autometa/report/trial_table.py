@@ -40,8 +40,8 @@ def trial_table(lines: Iterable[Line], iterations: int, direction: str, width: i
     """The trials, with as many columns as ``width`` has room for."""
     lines = list(lines)
     scale = _range(lines, direction)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = _columns(width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand="reason" in columns)
     for name in columns:
         right = name == "score"
         ratio = 1 if name == "reason" else None

@@ -63,7 +63,7 @@ class Harmful:
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"iteration": Harmful()}, "torch.pt")
-    Path("plain.pt").write_bytes(pickle.dumps(Harmful()))
+    Path("plain.pt").write_bytes(pickle.dumps(Harmful(), protocol=2))
     for name in ("torch.pt", "plain.pt"):
         with pytest.raises(StudyError, match="can't be read"):
             load(tmp_path / name)

@@ -129,13 +129,14 @@ def test_the_live_table_fits_its_terminal(width: int, direction: str) -> None:
 
 
 def test_the_live_header_has_time_left_dashboard_and_best() -> None:
-    clock = iter([0.0, 0.0, *[100.0] * 20])
-    view, console = live(80, lambda: next(clock))
+    now = [0.0]
+    view, console = live(80, lambda: now[0])
     for event in some_events():
         view(event)
+    now[0] = 100.0
     lines = rendered(view, console)
     assert lines[0].strip() == "demo  1 min 40 s  trials 3/4  about 33 s left"
-    assert lines[1].strip() == "dashboard http://127.0.0.1:8265"
+    assert lines[1].strip().startswith("dashboard http://127.0.0.1:8265")
     assert lines[2].strip() == "best 61.2 ± 2.1 %  maml-conv-000"
     view(Phase("finalists", 3, 6, "maml-conv-000-seed1"))
     lines = rendered(view, console)
@@ -152,7 +153,8 @@ def test_many_trials_keep_to_twelve_rows_and_running_ones_first() -> None:
         view(ended(number, "pruned", 0.3))
     rows = [line for line in rendered(view, console) if "maml-conv-" in line]
     assert len(rows) == 12
-    assert [row[:13] for row in rows[:3]] == ["maml-conv-028", "maml-conv-029", "maml-conv-027"]
+    names = [row.split()[0] for row in rows[:3]]
+    assert names == ["maml-conv-028", "maml-conv-029", "maml-conv-027"]
 
 
 def test_a_terminal_gets_the_live_view_and_it_is_not_cleared() -> None:
