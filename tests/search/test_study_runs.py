@@ -121,7 +121,9 @@ def test_a_failing_trial_says_why(small: Make, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_limits_are_honoured_before_a_trial_starts(small: Make) -> None:
-    config, events = small(space={"limits": {"max_parameters": 100}}), list[Event]()
+    limits, budget = {"max_parameters": 100}, {"trials": 10, "iterations": 4}
+    config = small(space={"limits": limits}, budget=budget, finalists={"count": 1, "seeds": 1})
+    events = list[Event]()
     run.search(config, events.append)
     rejected = [e for e in events if isinstance(e, TrialEnded) and e.end == "rejected"]
     started = {e.number for e in events if isinstance(e, TrialStarted)}
