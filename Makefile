@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OUT ?= trials/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
 .PHONY: help install search test lint format types wheel clean
@@ -19,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 search: install  ## Search on the embedded data set, in ten minutes on two cores
-	$(BIN)/autometa search search_spaces/quickstart.yaml
+	$(BIN)/autometa search search_spaces/quickstart.yaml --out $(OUT)
 
 test: install  ## Run the tests
 	$(BIN)/python -m pytest

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autometa.errors import UserError
+from autometa.errors import ConfigError, UserError
 
 app = typer.Typer(
     name="autometa",
@@ -91,8 +91,8 @@ def search(
         "address": address,
         "out": out,
     }
-    given = [f"{field}={value}" for field, value in flags.items() if value is not None]
-    config = load_config(space, [*(assignments or []), *given])
+    given = {field: value for field, value in flags.items() if value is not None}
+    config = load_config(space, assignments or [], fields=given)
     if dry_run:
         _dry_run(config)
         return
@@ -147,7 +147,7 @@ def export(
         typer.echo(render(winner, config_only.value), nl=False)
         return
     if to is None:
-        raise typer.BadParameter("say where with --to DIR, or use --config-only")
+        raise ConfigError("export needs --to DIR, a folder to write, or --config-only FORMAT")
     bundle = api.export(folder, to, storage)
     typer.echo(f"bundle: {bundle}")
     typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
@@ -242,10 +242,9 @@ def _watched(run: Callable[[Any], Any]) -> None:
         with make_view(screen) as view:
             study = run(view)
     except (Interrupted, KeyboardInterrupt) as stop:
-        folder = str(stop) or "FOLDER"
-        typer.echo(f"stopped; go on with: autometa resume {folder}", err=True)
+        begun = f"; go on with: {program()} resume {stop}" if str(stop) else " before it began"
+        typer.echo(f"stopped{begun}", err=True)
         sys.exit(130)
-    folder = study.folder.path
     for line in [*summary(study.result, study.folder), *next_steps(study.folder, program())]:
         screen.print(line, soft_wrap=True, markup=False)
 

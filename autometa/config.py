@@ -147,7 +147,7 @@ PathText = Annotated[Path, PlainSerializer(str)]
 
 
 class StudyConfig(Part):
-    """One study, whole. ``storage`` and ``address`` may hold secrets: see :meth:`to_yaml`."""
+    """One study, whole. ``storage`` may hold a password: see :meth:`public`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "study"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -185,9 +185,26 @@ class StudyConfig(Part):
     def folder(self) -> Path:
         return self.out or Path("trials") / self.name
 
+    def public(self) -> dict[str, Any]:
+        """Plain values, defaults included, without the password of a storage URL."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        if self.storage:
+            values["storage"] = without_password(self.storage)
+        return values
+
     def to_yaml(self) -> str:
-        """The configuration as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """:meth:`public` as YAML."""
+        return yaml.safe_dump(self.public(), sort_keys=False, allow_unicode=True)
+
+
+def without_password(url: str) -> str:
+    """``postgresql://user:secret@host/db`` → ``postgresql://user:***@host/db``."""
+    url = re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not (separator and at and ":" in credentials):
+        return url
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
 
 
 def parse_config(values: Mapping[str, Any], origin: str = "configuration") -> StudyConfig:
@@ -202,8 +219,15 @@ def parse_config(values: Mapping[str, Any], origin: str = "configuration") -> St
         raise ConfigError(f"{origin}: {_sentence(error)}") from None
 
 
-def load_config(space: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
-    """The configuration in a YAML file (ours by name), with ``a.b=c`` laid over it.
+def load_config(
+    space: str | Path, overrides: Iterable[str] = (), *, fields: Mapping[str, Any] | None = None
+) -> StudyConfig:
+    """The configuration in a YAML file (ours by name), with other values laid over it.
+
+    Args:
+        space: The file, or the name of one of ours.
+        overrides: ``a.b=c``, where c is YAML.
+        fields: ``a.b`` → value, laid over the overrides.
 
     Raises:
         ConfigError: The file is missing or no YAML mapping, or a field is wrong.
@@ -212,6 +236,8 @@ def load_config(space: str | Path, overrides: Iterable[str] = ()) -> StudyConfig
     values = read_yaml(path)
     for assignment in overrides:
         assign(values, assignment)
+    for field, value in (fields or {}).items():
+        lay(values, field, value)
     return parse_config(values, origin=str(space))
 
 
@@ -223,28 +249,42 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ConfigError(f"configuration file {str(path)!r} can't be read: {reason}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} is no valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of fields, but holds {values!r}")
     return values
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "something is wrong"
+    return f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Lay one ``a.b.c=value`` over nested mappings; the value is read as YAML."""
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
-        raise ConfigError(f"--set {assignment!r} must look like budget.trials=20")
-    *parents, last = path.strip().split(".")
+        raise ConfigError(f"--set {assignment!r} must look like FIELD=VALUE, as in seed=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment!r}: {text!r} is no valid YAML value") from None
+    lay(values, path.strip(), value)
+
+
+def lay(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set the field at ``a.b.c`` in nested mappings."""
+    *parents, last = path.split(".")
     for key in parents:
         below = values.get(key)
         if isinstance(below, list):
             below = _as_mapping(below)
         values[key] = below if isinstance(below, dict) else {}
         values = values[key]
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {assignment!r}: {text!r} is no valid YAML value") from None
+    values[last] = value
 
 
 def space_file(name: str) -> Path:
@@ -274,6 +314,22 @@ def shipped_spaces() -> dict[str, Path]:
     return {}
 
 
+RULES = {
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "too_short": "must name at least one",
+}
+"""Our words for what pydantic finds, by its type of error."""
+
+
 def _sentence(error: ValidationError) -> str:
     """The first of pydantic's errors as: field, value, rule."""
     first = error.errors(include_url=False)[0]
@@ -284,8 +340,9 @@ def _sentence(error: ValidationError) -> str:
         return f"field {field!r} is unknown: {suggestion(name, _fields_at(parents))}"
     if not field:
         return message
-    rule = message[0].lower() + message[1:]
-    return f"field {field!r} is {first['input']!r}, but {rule.replace('input should', 'it should')}"
+    rule = RULES.get(first["type"], message[0].lower() + message[1:])
+    rule = rule.replace("input should", "it should").replace("string should", "it should")
+    return f"field {field!r} is {first['input']!r}, but {rule}"
 
 
 def _fields_at(parents: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from autometa.errors import DataError
 
@@ -117,7 +117,11 @@ def decode(tree: Tree, names: Sequence[str], convert: Callable[[Image.Image], Pi
             with Image.open(io.BytesIO(data)) as image:
                 return convert(image)
         except _BROKEN_IMAGE as error:
-            raise DataError(f"{name} in {tree.path} isn't a readable image ({error})") from error
+            # Pillow's own message names an object in memory where it knows no format.
+            reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+            raise DataError(
+                f"{name} in {tree.path} isn't a readable image{reason}: mend or remove it"
+            ) from error
 
     if not names:
         raise DataError(f"{tree.path} holds no images")

@@ -35,6 +35,8 @@ def save_picture(
     Raises:
         DataError: The file can't be written, or the data set isn't one that can be shown.
     """
+    if path.is_dir():
+        raise DataError(f"the picture {str(path)!r} is a folder: name a file, as in data.png")
     try:
         with replacing(path) as temporary:
             if isinstance(dataset, ImageDataset):

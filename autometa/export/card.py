@@ -6,7 +6,7 @@ from typing import Any
 
 import autometa
 from autometa.backbones.layers import BatchNorm
-from autometa.learners.base import Learner
+from autometa.learners.base import REGRESSION, Learner
 
 BATCH_NORM = (
     "Its batch normalisation uses the statistics of the batch at hand, so predictions are "
@@ -18,13 +18,12 @@ BATCH_NORM = (
 def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learner[Any]) -> str:
     """Markdown: what it is, how to use it, what it scored and how that was measured."""
     task, winner = described["task"], result["winner"]
-    ways = "any number of ways and shots" if learner.any_ways else f"{task['ways']} ways, any shots"
     return "\n".join(
         [
             f"# {described['name']}",
             "",
             f"A meta-learned model ({type(learner).__name__}: {learner.paper}) for few-shot tasks, "
-            f"found by autometa {autometa.__version__}. It serves {ways}.",
+            f"found by autometa {autometa.__version__}. It serves {_serves(task, learner)}.",
             "",
             "```python",
             "from best import load               # this folder's name",
@@ -39,8 +38,7 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "|---|---|",
             f"| meta-test {result['metric']} | {_score(winner['test'], result['metric'])} |",
             *_baseline(result),
-            f"| tasks | {task['ways']}-way {task['shots']}-shot, {task['queries']} queries a "
-            f"class, of `{described['data']['name']}`{_groups(task)} |",
+            f"| tasks | {_tasks(task, learner)} of `{described['data']['name']}`{_groups(task)} |",
             f"| backbone | {described['parameters']:,} parameters, {described['macs']:,} "
             "multiply–accumulates an input |",
             f"| training | {described['training']['iterations']:,} meta-iterations, seed "
@@ -53,6 +51,18 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "",
         ]
     )
+
+
+def _serves(task: dict[str, Any], learner: Learner[Any]) -> str:
+    if learner.problem == REGRESSION:
+        return f"regression to {task['ways']} {'number' if task['ways'] == 1 else 'numbers'}"
+    return "any number of ways and shots" if learner.any_ways else f"{task['ways']} ways, any shots"
+
+
+def _tasks(task: dict[str, Any], learner: Learner[Any]) -> str:
+    if learner.problem == REGRESSION:
+        return f"{task['shots']}-shot, {task['queries']} queries a task,"
+    return f"{task['ways']}-way {task['shots']}-shot, {task['queries']} queries a class,"
 
 
 def _score(score: dict[str, Any], metric: str) -> str:

@@ -6,6 +6,8 @@ each leaf is written by its own ``repr``, which for torch's layers is a construc
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from typing import Any
 
@@ -40,24 +42,28 @@ def source_of(network: nn.Module) -> str:
     Raises:
         BundleError: The network can't be traced, or a layer can't be written down.
     """
-    tracer = _LeafTracer()
-    try:
-        graph = tracer.trace(network)
-    except (torch.fx.proxy.TraceError, TypeError) as error:
-        raise BundleError(f"the network's forward can't be traced: {error}") from None
-    leaves = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    leaves = list(dict.fromkeys(leaves))
+    graph = _traced(network)
+    called = {node.target for node in graph.nodes if node.op == "call_module"}
+    # In the network's own order, not the forward's: a rate vector's columns follow the parameters.
+    leaves = [name for name, _ in network.named_modules() if name in called]
     _check_complete(network, leaves)
     built = _constructions(network, leaves)
-    forward = _forward(graph)
+    argument, forward = _forward(graph)
     return (
         "class Network(nn.Module):\n"
         '    """The backbone, as the search found it: [B, …] → [B, features]."""\n\n'
         "    def __init__(self) -> None:\n"
         f"{INDENT}super().__init__()\n" + "".join(f"{INDENT}{line}\n" for line in built) + "\n"
-        "    def forward(self, x: Tensor) -> Tensor:\n"
+        f"    def forward(self, {argument}: Tensor) -> Tensor:\n"
         + "".join(f"{INDENT}{line}\n" for line in forward)
     )
+
+
+def _traced(network: nn.Module) -> torch.fx.Graph:
+    try:
+        return _LeafTracer().trace(network)
+    except (torch.fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        raise BundleError(f"the network's forward can't be traced: {_one_line(error)}") from None
 
 
 def _check_complete(network: nn.Module, leaves: list[str]) -> None:
@@ -107,19 +113,46 @@ def _constructor(layer: nn.Module) -> str:
         with torch.device("meta"):
             again = eval(text, scope)
     except Exception:
-        raise BundleError(f"layer {layer!r} can't be written as Python") from None
+        raise BundleError(f"layer {_one_line(layer)} can't be written as Python") from None
     shapes = [{k: v.shape for k, v in each.state_dict().items()} for each in (layer, again)]
-    if type(again) is not type(layer) or shapes[0] != shapes[1]:
-        raise BundleError(f"layer {layer!r} isn't the same when written as Python")
+    if type(again) is not type(layer) or shapes[0] != shapes[1] or _lost(again, layer):
+        raise BundleError(f"layer {_one_line(layer)} isn't the same when written as Python")
     return text
 
 
-def _forward(graph: torch.fx.Graph) -> list[str]:
-    """The graph's statements, without fx's bookkeeping."""
+def _lost(again: nn.Module, layer: nn.Module) -> list[str]:
+    """Names of the settings that a layer's ``repr`` doesn't tell."""
+    names = [name for name in vars(again) if not name.startswith("_") and name != "training"]
+    return [name for name in names if vars(again)[name] != vars(layer).get(name)]
+
+
+def _one_line(told: object) -> str:
+    return " ".join(str(told).split())
+
+
+def _forward(graph: torch.fx.Graph) -> tuple[str, list[str]]:
+    """The name of the input, and the graph's statements without fx's bookkeeping."""
+    inputs = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise BundleError(f"the network's forward takes {inputs}, but must take one tensor")
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            raise BundleError(f"tensor {node.target!r} belongs to no layer")
     source = graph.python_code("self").src
     body = source[source.index("def forward(") :].splitlines()[1:]
-    lines = (re.sub(r";  .* = None$", "", line.strip()) for line in body)
-    return [line for line in lines if line]
+    lines = [re.sub(r";  .* = None$", "", line.strip()) for line in body]
+    _check_scope(lines, inputs[0])
+    return inputs[0], [line for line in lines if line]
+
+
+def _check_scope(lines: list[str], argument: str) -> None:
+    """Whatever the statements name must be there where they are executed."""
+    names = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Name)]
+    made = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    known = made | {"self", "torch", argument, *vars(builtins)}
+    for name in names:
+        if name.id not in known:
+            raise BundleError(f"the network's forward uses {name.id!r}, which no bundle has")
 
 
 def layers_used(network: nn.Module) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ MARKS = {COMPLETE: "circle", PRUNED: "x", DIVERGED: "triangle-down"}
 MEANINGS = {COMPLETE: "complete", PRUNED: "cut early", DIVERGED: "diverged"}
 FEWEST_FOR_IMPORTANCES = 4
 MOST_IMPORTANCES = 15
+TOO_ALIKE = "Target and region quantiles select the same"  # Optuna warns, and calls all equal
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,17 @@ def importances(study: optuna.Study) -> Plot:
         few = f"{len(complete)} complete trials are too few to tell which hyper-parameters matter"
         return Plot(name, title, None, f"{few}: at least {FEWEST_FOR_IMPORTANCES} are needed.")
     try:
-        figure = visualization.plot_param_importances(study)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", TOO_ALIKE, UserWarning)
+            figure = visualization.plot_param_importances(study)
+    except UserWarning:
+        return Plot(name, title, None, "The scores are too alike to tell what made the difference.")
     except (ValueError, RuntimeError) as error:
         return Plot(name, title, None, f"The importances can't be estimated: {error}")
     figure = _top(figure)
     if figure is None:
         return Plot(name, title, None, "The complete trials don't differ in what is searched.")
-    _style(figure, title, "share of all (sums to 1)", "")
+    _style(figure, title, "share (sums to 1)", "")
     figure.update_layout(height=110 + 28 * len(figure.data[0].y), showlegend=False)
     figure.update_yaxes(automargin=True)
     first = list(figure.data[0].y)[::-1][:3]

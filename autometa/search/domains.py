@@ -37,7 +37,7 @@ def override(field: str, domain: Domain, given: Any, default: Any) -> Domain | F
         return _from_mapping(field, domain, given, default)
     if isinstance(given, list):
         return _choice(field, given, domain, default)
-    return Fixed(_typed(field, given, domain, default))
+    return Fixed(_value(field, given, domain, default))
 
 
 def describe(domain: Domain | Fixed) -> str:
@@ -75,6 +75,7 @@ def _from_mapping(
         raise ConfigError(f"{field}.log is {given['log']!r}, but must be true or false")
     changed = replace(domain, **numbers, **({"log": given["log"]} if "log" in given else {}))
     _check_range(field, changed.low, changed.high, changed.log)
+    _check_sign(field, changed.low, domain)
     if isinstance(changed, Int) and changed.step < 1:
         raise ConfigError(f"{field}.step is {changed.step}, but must be at least 1")
     return changed
@@ -87,10 +88,24 @@ def _check_range(field: str, low: float, high: float, log: bool) -> None:
         raise ConfigError(f"{field} is searched on a log scale, so low ({low:g}) must be above 0")
 
 
-def _choice(field: str, given: list[Any], domain: Domain, default: Any) -> Choice:
+def _choice(field: str, given: list[Any], domain: Float | Int | Choice, default: Any) -> Choice:
     if not given:
         raise ConfigError(f"{field} is an empty list, but needs at least one choice")
-    return Choice(tuple(_typed(field, value, domain, default) for value in given))
+    return Choice(tuple(_value(field, value, domain, default) for value in given))
+
+
+def _value(field: str, value: Any, domain: Float | Int | Choice, default: Any) -> Any:
+    """The value, if the hyper-parameter can have it."""
+    typed = _typed(field, value, domain, default)
+    _check_sign(field, typed, domain)
+    return typed
+
+
+def _check_sign(field: str, value: Any, domain: Float | Int | Choice) -> None:
+    """Where a learner's own domain is above 0, so must be whatever replaces it."""
+    own = domain.options if isinstance(domain, Choice) else (domain.low,)
+    if all(isinstance(each, int | float) and each > 0 for each in own) and value <= 0:
+        raise ConfigError(f"{field} is {value!r}, but must be above 0")
 
 
 def _typed(field: str, value: Any, domain: Domain, default: Any) -> Any:
@@ -136,11 +151,15 @@ def _rates(field: str, domain: Rates, given: Any) -> Domain | Fixed:
 def _rate_rows(field: str, rows: list[Any]) -> RateVector:
     try:
         values = tuple(tuple(float(rate) for rate in row) for row in rows)
-        return RateVector("fixed", "scalar" if len(values[0]) == 1 else "layer", values)
+        rates = RateVector("fixed", "scalar" if len(values[0]) == 1 else "layer", values)
     except (TypeError, ValueError, IndexError):
         raise ConfigError(
             f"{field} is {rows!r}, but fixed rates are one number, or one row of numbers a step"
         ) from None
+    for rate in (rate for row in values for rate in row):
+        if not 0 <= rate < math.inf:
+            raise ConfigError(f"{field} holds {rate:g}, but a rate must be finite and not below 0")
+    return rates
 
 
 def _names(field: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -97,12 +97,16 @@ class StudyFolder:
         """``study.yaml``: the resolved configuration, versions and the data's fingerprint."""
         path = self.path / "study.yaml"
         if not self.path.is_dir():
-            raise StudyError(f"study folder {str(self.path)!r} doesn't exist")
+            wrong = "is no folder" if self.path.exists() else "doesn't exist"
+            raise StudyError(
+                f"study folder {str(self.path)!r} {wrong}: name one that `autometa search` made"
+            )
         try:
             manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise StudyError(
-                f"{str(self.path)!r} is no study folder: it has no study.yaml"
+                f"{str(self.path)!r} is no study folder: it has no study.yaml, "
+                "as those that `autometa search` makes"
             ) from None
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise StudyError(f"{path} can't be read: {' '.join(str(error).split())}") from None
@@ -164,7 +168,7 @@ def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
             "or choose another with --out"
         )
     manifest = {
-        "config": redacted(config),
+        "config": config.public(),
         "data": dict(data),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -173,7 +177,7 @@ def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
-        raise StudyError(f"study folder {str(path)!r} can't be made: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     try:
         for name in ("checkpoints", "finalists"):
             (temporary / name).mkdir()
@@ -183,25 +187,15 @@ def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
         temporary.rename(path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StudyError(f"study folder {str(path)!r} can't be made: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     return StudyFolder(path)
 
 
-def redacted(config: StudyConfig) -> dict[str, Any]:
-    """The configuration as plain values, without the password of a storage URL."""
-    values: dict[str, Any] = config.model_dump(mode="json")
-    if config.storage:
-        values["storage"] = without_password(config.storage)
-    return values
-
-
-def without_password(url: str) -> str:
-    """``postgresql://user:secret@host/db`` → ``postgresql://user:***@host/db``."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if not (separator and at and ":" in credentials):
-        return url
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
+def _unwritable(path: Path, error: OSError) -> StudyError:
+    return StudyError(
+        f"study folder {str(path)!r} can't be made ({error.strerror}: {error.filename}): "
+        "choose another with --out"
+    )
 
 
 def _versions() -> dict[str, str]:

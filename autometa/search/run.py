@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from autometa import episodes
 from autometa.config import StudyConfig, parse_config
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
-from autometa.learners.hyper_json import from_json, to_json
+from autometa.learners.hyper_json import to_json
 from autometa.search import finalists
 from autometa.search.cluster import check_resources, ray_session
+from autometa.search.domains import Fixed
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.finalists import Run, Standing
 from autometa.search.folder import StudyFolder, create_folder, write_json
@@ -26,8 +29,8 @@ from autometa.search.space import (
     SearchSpace,
     build_space,
     check_limits,
+    learner_domains,
     load_backbone,
-    load_learner,
 )
 from autometa.search.study import (
     MAXIMIZE,
@@ -96,7 +99,8 @@ def plan(config: StudyConfig) -> Plan:
     space = build_space(config.space, data.input_shape, data.problem)
     for learner in space.learners.values():
         shape = training_shape(config.task.model_dump(), data, learner.learner.hyper_type())
-        data.source("train", shape)
+        for augment in learner.options("augment"):
+            data.source("train", shape, augment=augment)
     check_limits(space)
     return Plan(config, data, space, _baseline(config, data))
 
@@ -116,16 +120,18 @@ def _baseline(config: StudyConfig, data: Dataset) -> Candidate | None:
     if config.baseline is None:
         return None
     given = config.baseline
-    learner = load_learner(given.learner, data.problem)
+    learner = learner_domains(given.learner, given.hyper, data.problem, field="baseline.hyper")
     space = load_backbone(given.backbone, data.input_shape)
     backbone = space.build(space.default(), data.input_shape)
-    try:
-        hyper = from_json(learner.hyper_type, to_json(learner.hyper_type()) | given.hyper)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"field 'baseline.hyper': {error}") from None
+    hyper: dict[str, Any] = {}
+    for key, value in given.hyper.items():
+        domain = learner.domains[key]
+        if not isinstance(domain, Fixed):
+            raise ConfigError(f"baseline.hyper.{key} is {value!r}, but must be a single value")
+        hyper[key] = domain.value
     return Candidate(
         given.learner,
-        to_json(hyper),
+        to_json(learner.learner.hyper_type(**hyper)),
         given.backbone,
         space.default(),
         backbone.parameters,
@@ -144,12 +150,16 @@ def search(config: StudyConfig, observer: Observer = ignore) -> StudyFolder:
     folder = create_folder(
         planned.config, {"name": planned.data.name, "fingerprint": planned.data.fingerprint}
     )
-    try:
-        study = create_study(planned.config, storage_of(planned.config), planned.direction)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    return _drive(planned, folder, study, observer)
+    with ExitStack() as stack:
+        try:
+            storage = storage_of(planned.config)
+            dashboard = stack.enter_context(_session(planned.config, folder))
+            study = create_study(planned.config, storage, planned.direction)
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        _drive(planned, folder, study, observer, dashboard)
+    return folder
 
 
 def resume(folder: Path, observer: Observer = ignore, storage: str | None = None) -> StudyFolder:
@@ -171,25 +181,37 @@ def resume(folder: Path, observer: Observer = ignore, storage: str | None = None
             f"the data of study {str(folder)!r} have changed since it was begun: "
             "its scores can't be continued; start a new study"
         )
-    return _drive(planned, home, study, observer)
+    if home.read_result() is not None:  # at most its bundle and report are missing
+        observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study)), None))
+        return home
+    with _session(planned.config, home) as dashboard:
+        _drive(planned, home, study, observer, dashboard)
+    return home
+
+
+@contextmanager
+def _session(config: StudyConfig, folder: StudyFolder) -> Iterator[str | None]:
+    """The study is ours alone, and Ray can run its trials; yields the dashboard's URL."""
+    with folder.lock(), ray_session(config.resources, config.address) as dashboard:
+        check_resources(config.resources)
+        yield dashboard
 
 
 def _drive(
-    planned: Plan, folder: StudyFolder, study: optuna.Study, observer: Observer
-) -> StudyFolder:
+    planned: Plan,
+    folder: StudyFolder,
+    study: optuna.Study,
+    observer: Observer,
+    dashboard: str | None,
+) -> None:
     config = planned.config
-    with folder.lock(), ray_session(config.resources, config.address) as dashboard:
-        check_resources(config.resources)
-        ended = counted(rows_of(study))
-        observer(SearchStarted(config, planned.direction, ended, dashboard))
-        try:
-            if not run_trials(study, planned.space, config, planned.spec, observer):
-                raise Interrupted(str(folder.path))
-            if folder.read_result() is None:
-                write_json(folder.result, _conclude(planned, folder, study, observer))
-        except KeyboardInterrupt:
-            raise Interrupted(str(folder.path)) from None
-    return folder
+    observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
+    try:
+        if not run_trials(study, planned.space, config, planned.spec, observer):
+            raise Interrupted(str(folder.path))
+        write_json(folder.result, _conclude(planned, folder, study, observer))
+    except KeyboardInterrupt:
+        raise Interrupted(str(folder.path)) from None
 
 
 def _conclude(

@@ -153,6 +153,10 @@ class StudySearcher(Searcher):
             self._end(trial, PRUNED, reason)
         self._live.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing to pickle, which Tune does: a view holds locks, a storage URL a password."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the storage has it all."""
 

@@ -80,6 +80,14 @@ class LearnerDomains:
     learner: type[Learner[Any]]
     domains: Mapping[str, Domain | Fixed]
 
+    def options(self, field: str) -> tuple[Any, ...]:
+        """Every value that a field of named options may get."""
+        domain = self.domains[field]
+        if isinstance(domain, Fixed):
+            return (domain.value,)
+        assert isinstance(domain, Choice)
+        return domain.options
+
     def sample(self, trial: Suggest, name: str, backbone: Backbone) -> Hyper:
         values: dict[str, Any] = {}
         for field, domain in self.domains.items():
@@ -120,7 +128,10 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
             serve these data.
     """
     return SearchSpace(
-        {name: _learner(name, given, problem) for name, given in config.learners.items()},
+        {
+            name: learner_domains(name, given, problem, field=f"space.learners.{name}")
+            for name, given in config.learners.items()
+        },
         {name: _backbone(name, given, in_shape) for name, given in config.backbones.items()},
         config.limits,
     )
@@ -187,21 +198,24 @@ def load_backbone(name: str, in_shape: Shape) -> BackboneSpace:
     return space
 
 
-def _learner(name: str, given: Mapping[str, Any], problem: str) -> LearnerDomains:
+def learner_domains(
+    name: str, given: Mapping[str, Any], problem: str, *, field: str
+) -> LearnerDomains:
+    """A learner's domains with those that the user gave in the configuration's ``field``."""
     learner = load_learner(name, problem)
-    fields = {field.name: field for field in dataclasses.fields(learner.hyper_type)}
+    known = {each.name: each for each in dataclasses.fields(learner.hyper_type)}
     for key in given:
-        if key not in fields:
-            raise ConfigError(f"space.learners.{name}.{key} is unknown: {suggestion(key, fields)}")
+        if key not in known:
+            raise ConfigError(f"{field}.{key} is unknown: {suggestion(str(key), known)}")
     domains: dict[str, Domain | Fixed] = {}
-    for key, field in fields.items():
-        own: Domain | Fixed = field.metadata["domain"]
+    for key, each in known.items():
+        own: Domain | Fixed = each.metadata["domain"]
         if key == "augment" and problem == REGRESSION:
             own = Fixed("none")  # affine maps are of images
-        full = f"space.learners.{name}.{key}"
         domains[key] = own
         if key in given:
-            domains[key] = override(full, field.metadata["domain"], given[key], field.default)
+            full = f"{field}.{key}"
+            domains[key] = override(full, each.metadata["domain"], given[key], each.default)
     return LearnerDomains(learner, domains)
 
 
@@ -274,8 +288,8 @@ def rows(space: SearchSpace) -> Iterator[tuple[str, Domain | Fixed, str]]:
                 continue
             block = label.partition("/")[0].lstrip("abcdefghijklmnopqrstuvwxyz_")
             depth = f", depth ≥ {block}" if block.isdigit() else ""
-            domain = Choice(options) if len(options) > 1 else Fixed(options[0])
-            yield f"{name}.{label}", domain, f"backbone = {name}{depth}"
+            left = Choice(options) if len(options) > 1 else Fixed(options[0])
+            yield f"{name}.{label}", left, f"backbone = {name}{depth}"
     for name, learner in space.learners.items():
         for field, domain in learner.domains.items():
             yield from _learner_rows(f"{name}.{field}", domain, f"learner = {name}")

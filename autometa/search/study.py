@@ -11,9 +11,9 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autometa.config import SamplerConfig, StudyConfig
+from autometa.config import SamplerConfig, StudyConfig, without_password
 from autometa.errors import StudyError
-from autometa.search.folder import StudyFolder, without_password
+from autometa.search.folder import StudyFolder
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -72,10 +72,10 @@ def storage_of(config: StudyConfig) -> optuna.storages.BaseStorage:
     )
     shown = without_password(url)
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except ImportError as error:
+        return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs=options)
+    except ImportError:
         raise StudyError(
-            f"storage {shown!r} needs a driver that isn't installed ({error}): "
+            f"storage {shown!r} needs a database driver that isn't installed: "
             "for PostgreSQL, pip install 'autometa[postgresql]'"
         ) from None
     except Exception as error:  # SQLAlchemy and each driver raise their own
@@ -84,6 +84,12 @@ def storage_of(config: StudyConfig) -> optuna.storages.BaseStorage:
             f"storage {shown!r} can't be used ({reason}): "
             "give a URL such as sqlite:///study.db or postgresql://user:password@host/database"
         ) from None
+
+
+def _with_driver(url: str) -> str:
+    """PostgreSQL by the driver of our extra: what SQLAlchemy takes by itself changed in 2.1."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg2://{rest}" if separator and scheme == "postgresql" else url
 
 
 def create_study(

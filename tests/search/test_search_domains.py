@@ -48,6 +48,9 @@ def test_a_list_gives_choices(values: list[int]) -> None:
         (INT, True, 1, "f is True, but must be a whole number"),
         (INT, {"low": 3, "high": 1}, 1, "f has low 3 above high 1"),
         (INT, {"low": 1, "high": 4, "step": 0}, 1, "f.step is 0"),
+        (INT, 0, 1, "f is 0, but must be above 0"),
+        (INT, {"low": 0}, 1, "f is 0, but must be above 0"),
+        (SIZES, [1, -2], 1, "f is -2, but must be above 0"),
         (INT, {"lo": 3}, 1, "f.lo is unknown: did you mean 'low'"),
         (FLOAT, "much", 0.1, "f is 'much', but must be a finite number"),
         (FLOAT, float("nan"), 0.1, "but must be a finite number"),
@@ -65,6 +68,7 @@ def test_a_list_gives_choices(values: list[int]) -> None:
         (RATES, "auto", RateVector(), "must be a rate, rows of rates, or a mapping"),
         (RATES, [[0.1], [0.1, 0.2]], RateVector(), "one row of numbers a step"),
         (RATES, [], RateVector(), "one row of numbers a step"),
+        (RATES, [[0.1, -0.2]], RateVector(), "holds -0.2, but a rate must be"),
     ],
 )
 def test_mistakes_are_named(domain: Any, given_value: Any, default: Any, message: str) -> None:

@@ -149,8 +149,10 @@ def test_gpu_fractions_are_scheduled(small: Make) -> None:
 
 
 def test_more_gpus_than_there_are_is_refused(small: Make) -> None:
+    config = small(resources={"gpus_per_trial": 2})
     with pytest.raises(ConfigError, match="gpus_per_trial is 2, but Ray has 1 GPUs"):
-        run.search(small(resources={"gpus_per_trial": 2}))
+        run.search(config)
+    assert not config.folder.exists()
 
 
 def test_a_search_of_few_seconds_prunes_what_still_runs(small: Make) -> None:

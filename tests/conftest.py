@@ -1,0 +1,107 @@
+"""The ``autometa`` command in this process, and a folder with things to give it, sound and bad."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL_YAML = """\
+name: small
+data: {name: sinusoid}
+task: {ways: 1, shots: 10, queries: 10}
+space:
+  learners: {maml: {inner_steps: [1, 2], inner_lr: {low: 0.001, high: 0.05}}}
+  backbones: {mlp: {depth: [1, 2], "*/width": [20, 40]}}
+budget: {trials: 3, iterations: 12}
+validation: {every: 4, tasks: 20}
+scheduler: {grace: 4, reduction_factor: 2}
+finalists: {count: 1, seeds: 1, tasks: 20}
+test: {tasks: 20}
+baseline: {learner: maml, backbone: mlp}
+resources: {concurrency: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def autometa(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """``autometa("search", …)``: the command line without the seconds that a process takes."""
+    from autometa import cli
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["autometa", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    monkeypatch.delenv("AUTOMETA_STORAGE", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    before = signal.getsignal(signal.SIGTERM)  # which a search takes for itself
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with configurations and images, sound and damaged."""
+    monkeypatch.chdir(tmp_path)
+    texts = {
+        "small.yaml": SMALL_YAML,
+        "broken.yaml": "task: [1, 2\nseed: }",
+        "list.yaml": "- maml\n- protonet\n",
+        "empty.yaml": "",
+        "file.txt": "no database, no folder, no zip\n" * 100,
+        "mine/notes.txt": "keep",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    images = {f"class{c:02}/{i}.png": png(100 * c + i) for c in range(12) for i in range(6)}
+    sound = zipped(tmp_path / "images.zip", images)
+    zipped(tmp_path / "bad_image.zip", images | {"class03/2.png": b"no picture"})
+    (tmp_path / "bad.zip").write_bytes(sound.read_bytes()[:3000])
+    return tmp_path
+
+
+def png(seed: int) -> bytes:
+    """A small picture with random pixels of its own."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    """A zip of these members."""
+    with ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path

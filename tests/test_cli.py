@@ -1,0 +1,280 @@
+"""The ``autometa`` command as a user runs it, from a dry run to the exported bundle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL_YAML
+from PIL import Image
+
+from autometa import load_bundle
+from autometa.errors import BundleError
+
+Command = Callable[..., Any]
+pytestmark = [
+    # Ray and Optuna leave sockets and SQLite connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
+]
+
+FLAGS = [
+    (("--set", "task.shots=3"), "task.shots", 3),
+    (("--set", "data.options.x_limit=4", "--set", "seed=2"), "data.options.x_limit", 4),
+    (("--set", "space.learners.maml.inner_steps=2"), "space.learners.maml.inner_steps", 2),
+    (("--trials", "7"), "budget.trials", 7),
+    (("--set", "budget.trials=9", "--trials", "7"), "budget.trials", 7),
+    (("--time", "2h"), "budget.time", 7200.0),
+    (("--time", "1h30m"), "budget.time", 5400.0),
+    (("--gpus-per-trial", "0.25"), "resources.gpus_per_trial", 0.25),
+    (("--concurrency", "3"), "resources.concurrency", 3),
+    (("--seed", "11"), "seed", 11),
+    (("--storage", "sqlite:///all.db"), "storage", "sqlite:///all.db"),
+    (("--address", "10.0.0.1:6379"), "address", "10.0.0.1:6379"),
+    (("--out", "2026"), "out", "2026"),
+    (("--out", "a: b #1"), "out", "a: b #1"),
+    ((), "out", "trials/small"),
+]
+
+
+def printed_configuration(text: str) -> dict[str, Any]:
+    """The YAML with which a dry run begins."""
+    values: dict[str, Any] = yaml.safe_load(re.split("^search space +$", text, flags=re.M)[0])
+    return values
+
+
+def at(values: Any, path: str) -> Any:
+    """The value at ``a.b.c``."""
+    for key in path.split("."):
+        values = values[key]
+    return values
+
+
+def test_a_dry_run_prints_configuration_space_and_size(autometa: Command, place: Path) -> None:
+    ended = autometa("search", "quickstart", "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    config = printed_configuration(ended.out)
+    assert config["data"]["name"] == "glyphs"
+    assert config["validation"] == {"every": 40, "tasks": 60}
+    assert re.search(r"^maml\.inner_lr\.groups +│ \{scalar, layer\} +│ learner = maml", *in_(ended))
+    assert re.search(r"^conv\.width +│ \{16, 32, 64\} +│ backbone = conv", *in_(ended))
+    assert re.search(r"^size: about .* budget: 16 trials of at most 240", *in_(ended))
+    assert not (place / "trials").exists()
+
+
+def in_(ended: Any) -> tuple[str, int]:
+    """The output, to be searched line by line."""
+    return ended.out, re.MULTILINE
+
+
+@pytest.mark.parametrize(("flags", "field", "value"), FLAGS)
+def test_a_flag_reaches_the_configuration(
+    autometa: Command, place: Path, flags: tuple[str, ...], field: str, value: object
+) -> None:
+    ended = autometa("search", "small.yaml", "--dry-run", *flags)
+    assert ended.code == 0, ended.err
+    assert at(printed_configuration(ended.out), field) == value
+
+
+def test_the_storage_may_come_from_the_environment(
+    autometa: Command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOMETA_STORAGE", "sqlite:///all.db")
+    ended = autometa("search", "small.yaml", "--dry-run")
+    assert printed_configuration(ended.out)["storage"] == "sqlite:///all.db"
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        (("learners",), [r"^maml +│ MAML: an initialization", r"^protonet +│ "]),
+        (("learners", "maml"), [r"^maml: .*arXiv:1703.03400", r"^inner_steps +│ 5 +│ 1 … 5 +│"]),
+        (("backbones",), [r"^conv +│ ", r"^conv4 +│ ", r"^mlp +│ "]),
+        (("backbones", "conv"), [r"^conv: ", r"^depth +│ .*4.*│ 4", r"^conv1/kernel +│ "]),
+        (("spaces",), [r"^quickstart\t.*search_spaces/quickstart.yaml$", r"^omniglot\t"]),
+        (("data", "list"), [r"^omniglot +│ root +│ required", r"^glyphs +│ image_size +│ 28"]),
+    ],
+)
+def test_lists_of_what_there_is(
+    autometa: Command, command: tuple[str, ...], lines: list[str]
+) -> None:
+    ended = autometa(*command)
+    assert (ended.code, ended.err) == (0, "")
+    for line in lines:
+        assert re.search(line, *in_(ended)), ended.out
+
+
+def test_every_shipped_space_can_be_run(autometa: Command, place: Path) -> None:
+    """Those that need no other data than come with the package."""
+    for line in autometa("spaces").out.splitlines():
+        name, path = line.split("\t")
+        if yaml.safe_load(Path(path).read_text())["data"]["name"] in ("glyphs", "sinusoid"):
+            assert autometa("search", name, "--dry-run").code == 0, name
+
+
+@pytest.mark.parametrize("name", ["glyphs", "sinusoid"])
+def test_a_picture_of_a_data_set(autometa: Command, place: Path, name: str) -> None:
+    ended = autometa("data", "show", name, "--out", "pictures/some.png")
+    assert (ended.code, ended.err) == (0, "")
+    assert "picture: pictures/some.png" in ended.out
+    assert re.search("^validation +│", *in_(ended))
+    with Image.open(place / "pictures/some.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert min(picture.size) > 200
+    assert len(list((place / "pictures").iterdir())) == 1
+
+
+def in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The installed command, its output no terminal."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "autometa"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=cwd,
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A whole search by the command, and what it printed."""
+    place = tmp_path_factory.mktemp("search")
+    (place / "small.yaml").write_text(SMALL_YAML)
+    ended = in_a_process("search", "small.yaml", "--out", "study", "--seed", "3", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    return place / "study", ended.stdout
+
+
+def test_a_search_leaves_everything_it_promises(searched: tuple[Path, str]) -> None:
+    study, _ = searched
+    names = {"report.html", "trials.csv", "result.json", "best", "study.yaml", "study.db"}
+    assert names <= {path.name for path in study.iterdir()}
+    assert "<script" in (study / "report.html").read_text()
+    with (study / "trials.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    manifest = yaml.safe_load((study / "study.yaml").read_text())
+    assert manifest["config"]["seed"] == 3
+    assert [path.name for path in study.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_search_prints_plain_lines_to_a_pipe(searched: tuple[Path, str]) -> None:
+    study, out = searched
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out), "no colours, no control codes"
+    lines = out.splitlines()
+    assert lines[0].startswith("study small: 3 trials of at most 12 meta-iterations")
+    assert [line[:3] for line in lines if re.match(r"\d/3 maml-mlp-00\d ", line)] == [
+        "1/3",
+        "2/3",
+        "3/3",
+    ]
+    result = json.loads((study / "result.json").read_text())
+    assert f"Winner: {result['winner']['name']}" in out
+    assert any(line.startswith("Meta-test: mse ") for line in lines)
+    assert any("export study --to" in line for line in lines), "it says what comes next"
+
+
+def test_status_of_a_finished_study(autometa: Command, searched: tuple[Path, str]) -> None:
+    study, _ = searched
+    ended = autometa("status", study)
+    assert (ended.code, ended.err) == (0, "")
+    winner = json.loads((study / "result.json").read_text())["winner"]
+    assert winner["name"] in ended.out
+
+
+def test_a_report_is_written_anew(autometa: Command, searched: tuple[Path, str]) -> None:
+    study, _ = searched
+    (study / "report.html").unlink()
+    (study / "trials.csv").unlink()
+    ended = autometa("report", study)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"report: {study / 'report.html'}\n"
+    assert (study / "report.html").stat().st_size > 1000
+    assert (study / "trials.csv").exists()
+
+
+def test_the_three_formats_say_the_same(autometa: Command, searched: tuple[Path, str]) -> None:
+    study, _ = searched
+    texts = {
+        form: autometa("export", study, "--config-only", form).out
+        for form in ("yaml", "json", "toml")
+    }
+    as_json = json.loads(texts["json"])
+    assert as_json == json.loads((study / "result.json").read_text())["winner"]
+    assert yaml.safe_load(texts["yaml"]) == as_json
+    assert tomllib.loads(texts["toml"]) == without_none(as_json), "TOML has no null"
+
+
+def without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_none(below) for key, below in value.items() if below is not None}
+    return [without_none(below) for below in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def bundle(autometa: Command, place: Path, searched: tuple[Path, str]) -> Path:
+    """The winner, exported by the command."""
+    ended = autometa("export", searched[0], "--to", "project/model")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("bundle: project/model\nuse it: from model import load")
+    return place / "project/model"
+
+
+def test_an_exported_bundle_predicts(bundle: Path) -> None:
+    x = torch.linspace(-5, 5, 10)[:, None]
+    predict = load_bundle(bundle).adapt(x, x.sin())
+    predicted = predict(torch.zeros(4, 1))
+    assert predicted.shape == (4, 1)
+    assert predicted.isfinite().all()
+
+
+def test_a_bundle_is_not_overwritten(autometa: Command, bundle: Path, searched: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in bundle.parent.rglob("*")}
+    ended = autometa("export", searched[0], "--to", bundle)
+    assert ended.code == 2
+    assert re.fullmatch(r"error: '.*model' exists already: choose another folder.*\n", ended.err)
+    assert {path: path.stat().st_mtime_ns for path in bundle.parent.rglob("*")} == before
+
+
+def test_a_bundle_that_cannot_be_written(
+    autometa: Command, place: Path, searched: tuple[Path, str]
+) -> None:
+    ended = autometa("export", searched[0], "--to", "file.txt/model")
+    assert ended.code == 2
+    assert re.fullmatch(r"error: 'file.txt/model' can't be written: .*\n", ended.err)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"\0" * 50)])
+def test_damaged_weights_are_named(bundle: Path, damage: Callable[[Path], None]) -> None:
+    damage(bundle / "weights.safetensors")
+    with pytest.raises(BundleError, match=r"is damaged: .*weights\.safetensors can't be read"):
+        load_bundle(bundle)
+
+
+def test_a_finished_study_is_resumed_to_the_same_end(
+    autometa: Command, searched: tuple[Path, str], place: Path
+) -> None:
+    study, out = searched
+    copy = shutil.copytree(study, place / "study")
+    shutil.rmtree(copy / "best")
+    ended = autometa("resume", "study")
+    assert (ended.code, ended.err) == (0, "")
+    assert (copy / "result.json").read_text() == (study / "result.json").read_text()
+    assert (copy / "best/model.py").read_text() == (study / "best/model.py").read_text()
+    winner = next(line for line in out.splitlines() if line.startswith("Winner:"))
+    assert winner in ended.out.splitlines()

@@ -1,0 +1,78 @@
+"""What the documents say is true: the example learner satisfies the contract, commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+from autometa.cli import app
+from autometa.config import load_config, shipped_spaces
+from autometa.testing.learners import LearnerTestCase
+
+ROOT = Path(__file__).parents[1]
+NAME = "autometa.learners.mine"
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of a document in the checkout."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def example_learner() -> Any:
+    """The class ``Mine`` of CONTRIBUTING.md, as a file beside the other learners would give it."""
+    source = next(block for block in blocks("CONTRIBUTING.md", "python") if "class Mine(" in block)
+    module = sys.modules[NAME] = ModuleType(NAME)
+    module.__package__ = "autometa.learners"
+    exec(source, vars(module))
+    return module.Mine
+
+
+class TestExampleLearner(LearnerTestCase):
+    learner = example_learner()
+    label_symmetric = True
+
+
+def commands(document: str) -> list[list[str]]:
+    """Every ``autometa …`` line in the shell blocks of a document, without comments."""
+    lines = "\n".join(blocks(document, "")).replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in split if words and Path(words[0]).name == "autometa"]
+
+
+@pytest.mark.parametrize("words", commands("README.md"), ids=" ".join)
+def test_commands_in_the_readme_can_be_parsed(words: list[str]) -> None:
+    command = typer.main.get_command(app)
+    while isinstance(command, typer.core.TyperGroup):
+        command = command.commands[words[0]]
+        words = words[1:]
+    command.make_context(str(command.name), words)
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_every_shipped_space_is_a_valid_configuration(name: str) -> None:
+    config = load_config(name)
+    assert config.name == name
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "trials/README.md"])
+def test_files_that_the_documents_name_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
+    missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
+    assert not missing
+
+
+def test_make_help_has_a_line_for_every_target() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.search(r"^\.PHONY: (.*)$", text, flags=re.M)
+    assert targets is not None
+    for target in targets[1].split():
+        assert re.search(rf"^{target}:.*  ## .+$", text, flags=re.M), f"{target} has no help"
