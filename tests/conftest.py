@@ -68,12 +68,18 @@ def autometa(
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture(scope="session")
+def small_yaml() -> str:
+    """A study of seconds, on sinusoids."""
+    return SMALL_YAML
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_yaml: str) -> Path:
     """The current folder, with configurations and images, sound and damaged."""
     monkeypatch.chdir(tmp_path)
     texts = {
-        "small.yaml": SMALL_YAML,
+        "small.yaml": small_yaml,
         "broken.yaml": "task: [1, 2\nseed: }",
         "list.yaml": "- maml\n- protonet\n",
         "empty.yaml": "",

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import SMALL_YAML
 from PIL import Image
 
 from autometa import load_bundle
@@ -152,10 +151,10 @@ def in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def searched(tmp_path_factory: pytest.TempPathFactory, small_yaml: str) -> tuple[Path, str]:
     """A whole search by the command, and what it printed."""
     place = tmp_path_factory.mktemp("search")
-    (place / "small.yaml").write_text(SMALL_YAML)
+    (place / "small.yaml").write_text(small_yaml)
     ended = in_a_process("search", "small.yaml", "--out", "study", "--seed", "3", cwd=place)
     assert ended.returncode == 0, ended.stderr
     return place / "study", ended.stdout
