@@ -196,6 +196,12 @@ def test_a_storage_that_cannot_be_used(refused: Command, url: str, message: str)
     assert "secret" not in error
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
+def test_a_cluster_that_cannot_be_reached(refused: Command, address: str) -> None:
+    error = refused("search", "small.yaml", "--out", "study", "--address", address)
+    assert f"Ray at address {address!r} can't be reached" in error
+
+
 def test_a_password_is_not_printed_by_a_dry_run(autometa: Command, place: Path) -> None:
     url = "postgresql://me:secret@host/x"
     ended = autometa("search", "small.yaml", "--dry-run", "--storage", url)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from autometa.config import ResourcesConfig
 from autometa.errors import ConfigError, StudyError
@@ -25,6 +27,9 @@ QUIET = {
 # glibc hands large blocks back to the system at once and fetches them anew, page by page: kept
 # instead, a meta-iteration of a Conv4 on a CPU takes a third of the time.
 KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+
+KNOCK_S = 10
 
 
 @contextmanager
@@ -51,6 +56,7 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **common)
         else:
             ray.init(
@@ -60,7 +66,7 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
                 dashboard_host="127.0.0.1",
                 **common,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         where = f"at address {address!r} " if address else ""
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"Ray {where}can't be reached or started: {reason}") from None
@@ -68,6 +74,18 @@ def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str
         yield _dashboard()
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: Ray itself tries for minutes, then ends the process.
+
+    Raises:
+        OSError: No connection.
+        ValueError: The address has a port that is no number.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=KNOCK_S).close()
 
 
 def _dashboard() -> str | None:

@@ -87,7 +87,7 @@ def check_rates(candidate: Candidate, seen: dict[str, Any]) -> None:
     else:
         columns = sorted({name.split("[")[2][:-1] for name in entries})
         assert {name.split(".")[0] for name in columns} == set(layers)
-        assert {"head.weight", "head.bias", "conv1.conv.weight"} <= set(columns)
+        assert {"head.weight", "head.bias", "conv1.norm.weight"} <= set(columns)
     expected = {f"maml.inner_lr[{s}][{c}]" for s in range(hyper.inner_steps) for c in columns}
     assert entries == expected
     assert len(rates.values) == hyper.inner_steps
