@@ -40,6 +40,7 @@ def write_bundle(
     Raises:
         BundleError: The target exists, can't be written, or the winner can't be written down.
     """
+    _refuse_existing(target)
     winner = result["winner"]
     spec = TrialSpec.from_json(winner["spec"])
     checkpoint = folder.path / winner["checkpoint"]
@@ -125,10 +126,14 @@ def _imports(learner: Learner[Any], module: str) -> str:
     return "\n".join(lines)
 
 
-def write_files(target: Path, files: dict[str, str], params: Params) -> Path:
-    """All files of a bundle, in a temporary folder that is then renamed."""
+def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise BundleError(f"{str(target)!r} exists already: choose another folder, or remove it")
+
+
+def write_files(target: Path, files: dict[str, str], params: Params) -> Path:
+    """All files of a bundle, in a temporary folder that is then renamed."""
+    _refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))

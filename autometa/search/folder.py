@@ -73,6 +73,13 @@ class StudyFolder:
     def finalist(self, name: str) -> Path:
         return self.path / "finalists" / f"{name}.json"
 
+    def untouched(self) -> bool:
+        """Whether the study is as it was made: without a database, nor any checkpoint."""
+        checkpoints = self.path / "checkpoints"
+        return (
+            not self.database.exists() and checkpoints.is_dir() and not any(checkpoints.iterdir())
+        )
+
     def read_result(self) -> dict[str, Any] | None:
         """``result.json``, or None before the search has one."""
         return self.read_json(self.result)

@@ -16,7 +16,8 @@ import pytest
 
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
-from autometa.search.folder import StudyFolder
+from autometa.search.folder import StudyFolder, create_folder
+from autometa.search.run import plan
 from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of
 
 Make = Callable[..., StudyConfig]
@@ -128,6 +129,14 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(
     assert not StudyFolder(config.folder).running()
     finish(drive("resume", str(config.folder)))
     assert outcome(config) == undisturbed
+
+
+def test_a_study_that_died_before_its_first_trial_begins(small: Make) -> None:
+    config = small(finalists={"count": 1, "seeds": 1})
+    create_folder(config, {"fingerprint": plan(config).data.fingerprint})
+    finish(drive("resume", str(config.folder)))
+    assert len(trials_of(config)) == config.budget.trials
+    assert StudyFolder(config.folder).read_result() is not None
 
 
 def test_two_processes_cannot_drive_one_study(small: Make) -> None:
