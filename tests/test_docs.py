@@ -23,7 +23,8 @@ NAME = "autometa.learners.mine"
 def blocks(document: str, language: str) -> list[str]:
     """The fenced blocks of a document in the checkout."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.M | re.S)
+    return [body for name, body in fenced if name == language]
 
 
 def example_learner() -> Any:
