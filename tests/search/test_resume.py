@@ -21,8 +21,13 @@ from autometa.search.run import plan
 from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of
 
 Make = Callable[..., StudyConfig]
+pytestmark = [  # Optuna leaves SQLite connections to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SLOW = {
+    "space": {"learners": {"maml": {"meta_batch": 1}}},
     "budget": {"trials": 5, "iterations": 600},
     "validation": {"every": 50},
     "scheduler": {"grace": 100, "reduction_factor": 2},
@@ -47,6 +52,14 @@ def drive(verb: str, argument: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, verb, argument], stderr=subprocess.PIPE, text=True
     )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """``kill -9``. Ray's own processes hold the other end of the pipe a little longer."""
+    process.kill()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> None:
@@ -104,8 +117,7 @@ def test_kill_9_loses_nothing(small: Make, undisturbed: list[Any]) -> None:
     config = small(**SLOW)
     process = drive("search", as_json(config))
     before = wait_until(config, midway)
-    process.kill()
-    process.wait()
+    kill(process)
     ended = [t for t in trials_of(config) if t.end != RUNNING]
     finish(drive("resume", str(config.folder)))
     after = trials_of(config)
@@ -150,8 +162,7 @@ def test_two_processes_cannot_drive_one_study(small: Make) -> None:
         assert second.returncode == 1
         assert "is being run by another process" in errors
     finally:
-        process.kill()
-        process.wait()
+        kill(process)
 
 
 @pytest.mark.parametrize(
