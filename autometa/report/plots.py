@@ -109,6 +109,7 @@ def importances(study: optuna.Study) -> Plot:
         return Plot(name, title, None, f"{few}: at least {FEWEST_FOR_IMPORTANCES} are needed.")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that trials are few, the note says
             warnings.filterwarnings("error", TOO_ALIKE, UserWarning)
             figure = visualization.plot_param_importances(study)
     except UserWarning:
