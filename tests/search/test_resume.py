@@ -63,7 +63,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> None:
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == code, errors
 
 
@@ -77,13 +77,13 @@ def trials_of(config: StudyConfig) -> list[TrialRow]:
 
 
 def wait_until(config: StudyConfig, met: Callable[[list[TrialRow]], bool]) -> list[TrialRow]:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         trials = trials_of(config)
         if met(trials):
             return trials
         time.sleep(0.1)
-    raise AssertionError("the search didn't get there in two minutes")
+    raise AssertionError("the search didn't get there in ten minutes")
 
 
 def midway(trials: list[TrialRow]) -> bool:
@@ -158,7 +158,7 @@ def test_two_processes_cannot_drive_one_study(small: Make) -> None:
         wait_until(config, lambda trials: len(trials) >= 1)
         assert StudyFolder(config.folder).running()
         second = drive("resume", str(config.folder))
-        _, errors = second.communicate(timeout=120)
+        _, errors = second.communicate(timeout=600)
         assert second.returncode == 1
         assert "is being run by another process" in errors
     finally:
