@@ -74,11 +74,9 @@ class StudyFolder:
         return self.path / "finalists" / f"{name}.json"
 
     def untouched(self) -> bool:
-        """Whether the study is as it was made: without a database, nor any checkpoint."""
+        """Whether the study is as it was made: no trial has left a checkpoint."""
         checkpoints = self.path / "checkpoints"
-        return (
-            not self.database.exists() and checkpoints.is_dir() and not any(checkpoints.iterdir())
-        )
+        return checkpoints.is_dir() and not any(checkpoints.iterdir())
 
     def read_result(self) -> dict[str, Any] | None:
         """``result.json``, or None before the search has one."""

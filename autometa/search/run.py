@@ -173,8 +173,12 @@ def resume(folder: Path, observer: Observer = ignore, storage: str | None = None
     config = home.config()
     if storage:
         config = parse_config(config.model_dump(mode="json") | {"storage": storage})
-    fresh = config.storage is None and home.untouched()
-    study = None if fresh else load_optuna_study(config)
+    try:
+        study = load_optuna_study(config)
+    except StudyError:
+        if config.storage is not None or not home.untouched():
+            raise
+        study = None  # its process died before the first trial was proposed
     planned = plan(config)
     known = home.manifest().get("data", {}).get("fingerprint")
     if known != planned.data.fingerprint:
@@ -182,7 +186,7 @@ def resume(folder: Path, observer: Observer = ignore, storage: str | None = None
             f"the data of study {str(folder)!r} have changed since it was begun: "
             "its scores can't be continued; start a new study"
         )
-    if study is None:  # its process died before the first trial was proposed
+    if study is None:
         study = create_study(config, storage_of(config), planned.direction)
     if home.read_result() is not None:  # at most its bundle and report are missing
         observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study)), None))

@@ -18,7 +18,7 @@ from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search.folder import StudyFolder, create_folder
 from autometa.search.run import plan
-from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of
+from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of, storage_of
 
 Make = Callable[..., StudyConfig]
 pytestmark = [  # Optuna leaves SQLite connections to the garbage collector
@@ -143,9 +143,12 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(
     assert outcome(config) == undisturbed
 
 
-def test_a_study_that_died_before_its_first_trial_begins(small: Make) -> None:
+@pytest.mark.parametrize("database", [False, True])
+def test_a_study_that_died_before_its_first_trial_begins(small: Make, database: bool) -> None:
     config = small(finalists={"count": 1, "seeds": 1})
     create_folder(config, {"fingerprint": plan(config).data.fingerprint})
+    if database:  # made, but the study not yet in it
+        storage_of(config)
     finish(drive("resume", str(config.folder)))
     assert len(trials_of(config)) == config.budget.trials
     assert StudyFolder(config.folder).read_result() is not None
