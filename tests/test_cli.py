@@ -71,7 +71,9 @@ def test_a_dry_run_prints_configuration_space_and_size(autometa: Command, place:
     assert config["validation"] == {"every": 40, "tasks": 60}
     assert re.search(r"^maml\.inner_lr\.groups +│ \{scalar, layer\} +│ learner = maml", *in_(ended))
     assert re.search(r"^conv\.width +│ \{16, 32, 64\} +│ backbone = conv", *in_(ended))
-    assert re.search(r"^size: about .* budget: 16 trials of at most 240", *in_(ended))
+    budget = config["budget"]
+    whole = rf"budget: {budget['trials']} trials of at most {budget['iterations']} meta-iterations"
+    assert re.search(rf"^size: about .* {whole}", *in_(ended))
     assert not (place / "trials").exists()
 
 
