@@ -25,8 +25,9 @@ from autometa.engine.evaluate import meta_evaluate
 from autometa.engine.strategies import choose
 from autometa.engine.train import Diverged, TrainState, meta_train
 from autometa.episodes import Dataset, EpisodeShape, stream
+from autometa.episodes.task import TaskSource
 from autometa.learners import LEARNERS
-from autometa.learners.base import Encoder, Hyper, Learner, Params
+from autometa.learners.base import CLASSES, Encoder, Hyper, Learner, Params
 from autometa.learners.hyper_json import from_json
 
 COMPLETE = "complete"
@@ -90,11 +91,17 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean over tasks and half of its 95 % interval."""
+    """Mean over tasks and half of its 95 % interval.
+
+    ``loss`` is the queries' mean negative log-likelihood (nats) or squared error, ``ece`` the
+    expected calibration error of a classification.
+    """
 
     mean: float
     ci95: float
     tasks: int
+    loss: float
+    ece: float | None
 
 
 def run_trial(spec: TrialSpec, checkpoint: Path) -> Iterator[TrialReport]:
@@ -152,7 +159,9 @@ def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
     backbone: Backbone = BACKBONES.load(spec.backbone)().build(spec.architecture, data.input_shape)
     cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
     hyper = from_json(cls.hyper_type, spec.hyper)
-    learner = cls(Encoder(backbone.module, backbone.features), hyper, data.problem)
+    learner = cls(
+        Encoder(backbone.module, backbone.features), hyper, data.problem, data.train_classes
+    )
     return learner, data.input_shape
 
 
@@ -167,6 +176,14 @@ def training_shape(task: Mapping[str, Any], data: Dataset, hyper: Hyper) -> Epis
     if hyper.way_factor > 1:
         ways = min(ways * hyper.way_factor, max(data.train_classes, ways))
     return EpisodeShape(ways, task["shots"], task["queries"], task["train_within_groups"])
+
+
+def training_source(spec: TrialSpec, data: Dataset, learner: Learner[Any]) -> TaskSource:
+    """Episodes, or for those that train on classes batches of as many images as an episode has."""
+    shape = training_shape(spec.task, data, learner.hyper)
+    if learner.trains_on == CLASSES:
+        return data.batches(shape.ways * shape.per_class, augment=learner.hyper.augment)
+    return data.source("train", shape, augment=learner.hyper.augment)
 
 
 def device() -> torch.device:
@@ -213,9 +230,10 @@ def _advance(
 
 
 def _train(spec: TrialSpec, learner: Learner[Any], state: TrainState, target: int) -> None:
-    data = _data(spec)
-    shape = training_shape(spec.task, data, learner.hyper)
-    source = data.source("train", shape, augment=learner.hyper.augment)
+    if not learner.learned(state.params):
+        state.iteration = target
+        return
+    source = training_source(spec, _data(spec), learner)
     for progress in meta_train(
         learner, state, source=source, iterations=spec.iterations, strategy=_strategy()
     ):
@@ -237,7 +255,7 @@ def _score(
         batch=EVALUATION_BATCH_TASKS,
         strategy=_strategy(),
     )
-    return Score(found.mean, found.ci95, tasks)
+    return Score(found.mean, found.ci95, tasks, found.loss, found.ece)
 
 
 def _strategy() -> str:

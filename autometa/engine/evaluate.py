@@ -20,11 +20,14 @@ class Evaluation:
 
     Attributes:
         scores: One a task, [tasks], float64 on the CPU.
-        loss: Mean over the tasks of the queries' loss.
+        loss: Mean over the tasks of the queries' loss: the negative log-likelihood of a
+            classification, in nats.
+        ece: Expected calibration error of a classification, in [0, 1].
     """
 
     scores: Tensor
     loss: float
+    ece: float | None = None
 
     @property
     def mean(self) -> float:
@@ -58,7 +61,23 @@ def meta_evaluate(
     for start in range(0, tasks, batch):
         drawn = source.sample(min(batch, tasks - start), generator)
         results.append(task_scores(learner, params, batch=drawn, strategy=strategy))
-    scores, losses = (
-        torch.cat([result[name] for result in results]).double().cpu() for name in ("score", "loss")
-    )
-    return Evaluation(scores, float(losses.mean()))
+    pooled = {
+        name: torch.cat([result[name] for result in results]).double().cpu() for name in results[0]
+    }
+    ece = None
+    if "correct" in pooled:
+        ece = calibration_error(pooled["confidence"].flatten(), pooled["correct"].flatten())
+    return Evaluation(pooled["score"], float(pooled["loss"].mean()), ece)
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al., ICML 2017, equation 3), with 15 equal bins as there.
+
+    Args:
+        confidence: Probability of the chosen class of each prediction, [n].
+        correct: 1 where that class is right, else 0, [n].
+    """
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64)
+    gaps.index_add_(0, index, (correct - confidence).double())
+    return float(gaps.abs().sum() / len(confidence))

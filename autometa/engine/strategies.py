@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from autometa.episodes.task import Task
-from autometa.learners.base import Learner, Params
+from autometa.learners.base import CLASSIFICATION, Learner, Moment, Params
 
 STRATEGIES = ("loop", "threads", "vmap")
 
 Results = dict[str, Tensor]
-PerTask = Callable[[Learner[Any], Task], tuple[Results, ...]]
+PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
 
 
 def choose(device: torch.device | str, threads: int) -> str:
@@ -35,47 +35,69 @@ def choose(device: torch.device | str, threads: int) -> str:
 
 
 def meta_gradient(
-    learner: Learner[Any], params: Params, *, batch: Task, strategy: str
+    learner: Learner[Any],
+    params: Params,
+    *,
+    batch: Task,
+    strategy: str,
+    moment: Moment | None = None,
 ) -> tuple[Params, Results]:
     """Gradient in the learned meta-parameters, and metrics, each the mean over a task batch.
+
+    ``moment`` has a row of noise a task, [T, noise_size]; left out, training begins without noise.
 
     Raises:
         ValueError: The strategy is unknown.
     """
 
-    def one(learner: Learner[Any], task: Task) -> tuple[Results, ...]:
-        return learner.meta_grad(params, task)
+    tasks = len(batch.query_y)
+    if moment is None:
+        still = batch.query_x.new_zeros(tasks, learner.noise_size(params, batch))
+        moment = Moment(0.0, still)
+    progress = moment.progress
 
-    grads, metrics = over_tasks(one, learner, batch, strategy)
+    def one(learner: Learner[Any], task: Task, noise: Tensor) -> tuple[Results, ...]:
+        return learner.meta_grad(params, task, Moment(progress, noise))
+
+    grads, metrics = over_tasks(one, learner, batch, strategy, moment.noise)
     return _means(grads), _means(metrics)
 
 
 def task_scores(learner: Learner[Any], params: Params, *, batch: Task, strategy: str) -> Results:
     """``loss`` [T] and ``score`` [T] of the queries of each task, after adapting to it.
 
+    To classify gives also ``confidence`` [T, Q], the largest class probability of each query, and
+    ``correct`` [T, Q], 1 where that class is right.
+
     Raises:
         ValueError: The strategy is unknown.
     """
 
-    def one(learner: Learner[Any], task: Task) -> tuple[Results, ...]:
+    def one(learner: Learner[Any], task: Task, _: Tensor) -> tuple[Results, ...]:
         with torch.no_grad():
             loss, prediction = learner.query_loss(params, task)
-            return ({"loss": loss, "score": learner.score(prediction, task.query_y)},)
+            scores = {"loss": loss, "score": learner.score(prediction, task.query_y)}
+            if learner.problem == CLASSIFICATION:
+                scores["confidence"], chosen = prediction.softmax(-1).max(-1)
+                scores["correct"] = (chosen == task.query_y).to(prediction.dtype)
+            return (scores,)
 
-    (scores,) = over_tasks(one, learner, batch, strategy)
+    silence = batch.query_x.new_empty(len(batch.query_y), 0)
+    (scores,) = over_tasks(one, learner, batch, strategy, silence)
     return scores
 
 
 def over_tasks(
-    function: PerTask, learner: Learner[Any], batch: Task, strategy: str
+    function: PerTask, learner: Learner[Any], batch: Task, strategy: str, noise: Tensor
 ) -> tuple[Results, ...]:
-    """``function`` of each task of a batch, results stacked along a leading dimension T."""
+    """``function`` of each task of a batch and its row of noise, results stacked along T."""
     if strategy == "vmap":
-        return _vmap(function, learner, batch)
+        return _vmap(function, learner, batch, noise)
+    tasks = list(zip(batch.unbind(), noise, strict=True))
     if strategy == "loop":
-        results = [function(learner, task) for task in batch.unbind()]
+        results = [function(learner, *task) for task in tasks]
     elif strategy == "threads":
-        results = _threads(function, learner, list(batch.unbind()))
+        results = _threads(function, learner, tasks)
     else:
         raise ValueError(f"strategy is {strategy!r}, but must be one of {', '.join(STRATEGIES)}")
     return tuple(_stack(parts) for parts in zip(*results, strict=True))
@@ -89,25 +111,29 @@ def _means(results: Results) -> Results:
     return {name: value.mean(0) for name, value in results.items()}
 
 
-def _vmap(function: PerTask, learner: Learner[Any], batch: Task) -> tuple[Results, ...]:
-    def one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Any:
-        return function(learner, Task(support_x, support_y, query_x, query_y, batch.ways))
+def _vmap(
+    function: PerTask, learner: Learner[Any], batch: Task, noise: Tensor
+) -> tuple[Results, ...]:
+    def one(
+        support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, noise: Tensor
+    ) -> Any:
+        return function(learner, Task(support_x, support_y, query_x, query_y, batch.ways), noise)
 
     results: tuple[Results, ...] = torch.func.vmap(one)(
-        batch.support_x, batch.support_y, batch.query_x, batch.query_y
+        batch.support_x, batch.support_y, batch.query_x, batch.query_y, noise
     )
     return results
 
 
 def _threads(
-    function: PerTask, learner: Learner[Any], tasks: Sequence[Task]
+    function: PerTask, learner: Learner[Any], tasks: Sequence[tuple[Task, Tensor]]
 ) -> list[tuple[Results, ...]]:
     """Results in the order of the tasks, whichever thread ran them."""
     workers = min(torch.get_num_threads(), len(tasks))
 
     def share(worker: int) -> list[tuple[Results, ...]]:
         own = _own_skeleton(learner)
-        return [function(own, task) for task in tasks[worker::workers]]
+        return [function(own, *task) for task in tasks[worker::workers]]
 
     with _one_thread_each(), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
         shares = list(pool.map(share, range(workers)))

@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from autometa.engine.strategies import meta_gradient
 from autometa.episodes.task import TaskSource
-from autometa.learners.base import Hyper, Learner, Params
+from autometa.learners.base import Hyper, Learner, Moment, Params
 
 # MAML's reference code clips each number of the outer gradient to ±10, on mini-ImageNet only. We
 # bound the norm, for every learner: that keeps the direction and tames the same exploding tasks.
@@ -130,20 +130,33 @@ def rate(hyper: Hyper, iteration: int, iterations: int) -> float:
 
 
 def _adam(learner: Learner[Any], params: Params) -> torch.optim.Adam:
-    return torch.optim.Adam([params[name] for name in sorted(learner.learned(params))])
+    # As a group, since a baseline may learn nothing and Adam takes no empty list of tensors.
+    return torch.optim.Adam(
+        [{"params": [params[name] for name in sorted(learner.learned(params))]}]
+    )
 
 
 def _step(
     learner: Learner[Any], state: TrainState, source: TaskSource, iterations: int, strategy: str
 ) -> tuple[Progress, Tensor]:
     batch = source.sample(learner.hyper.meta_batch, state.generator)
-    grads, metrics = meta_gradient(learner, state.params, batch=batch, strategy=strategy)
+    noise = torch.randn(
+        learner.hyper.meta_batch,
+        learner.noise_size(state.params, batch),
+        generator=state.generator,
+    )
+    moment = Moment(state.iteration / iterations, noise.to(batch.query_x))
+    grads, metrics = meta_gradient(
+        learner, state.params, batch=batch, strategy=strategy, moment=moment
+    )
     for name, g in grads.items():
         state.params[name].grad = g
     norm = get_total_norm(grads.values())
     clip_grads_with_norm_([state.params[name] for name in grads], MAX_GRADIENT_NORM, norm)
     state.optimizer.param_groups[0]["lr"] = rate(learner.hyper, state.iteration, iterations)
     state.optimizer.step()
+    for name, value in learner.absorb(state.params, metrics).items():
+        state.params[name].copy_(value)
     state.iteration += 1
     return Progress(state.iteration, metrics["loss"], metrics["score"]), norm
 

@@ -90,6 +90,19 @@ class Dataset(Protocol):
         """
         ...
 
+    def batches(
+        self, rows: int, *, augment: str = "none", device: Device | None = None
+    ) -> TaskSource:
+        """Batches of all meta-training classes at once, for supervised pretraining.
+
+        Each is a task without a support set, whose ``rows`` queries are labelled by the number of
+        their class in the train split.
+
+        Raises:
+            DataError: The data have no classes, or ``augment`` is unknown.
+        """
+        ...
+
     def summary(self) -> list[dict[str, Any]]:
         """One row a split, for tables."""
         ...

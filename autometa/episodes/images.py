@@ -14,7 +14,7 @@ from autometa.errors import DataError, suggestion
 
 from .augment import AUGMENTATIONS
 from .dataset import Device, EpisodeShape, check_split
-from .sampler import EpisodeSampler, ImageSplit
+from .sampler import ClassBatches, EpisodeSampler, ImageSplit
 from .task import SPLITS
 
 __all__ = ["EpisodeSampler", "ImageDataset", "ImageSplit"]
@@ -97,12 +97,24 @@ class ImageDataset:
                 classes, or an unknown split or augmentation.
         """
         check_split(split)
-        if augment not in AUGMENTATIONS:
-            raise DataError(f"augment {augment!r} is unknown: {suggestion(augment, AUGMENTATIONS)}")
+        _check_augment(augment)
         part = self.splits[split]
         _check_shape(f"{self.name}: the {split} split", part, shape)
         part = part if device is None else part.to(device)
         return EpisodeSampler(part, shape, augment=augment, padding=self.padding)
+
+    def batches(
+        self, rows: int, *, augment: str = "none", device: Device | None = None
+    ) -> ClassBatches:
+        """Batches of images of all classes of the train split, labelled by class.
+
+        Raises:
+            DataError: ``augment`` is unknown.
+        """
+        _check_augment(augment)
+        part = self.splits["train"]
+        part = part if device is None else part.to(device)
+        return ClassBatches(part, rows, augment=augment, padding=self.padding)
 
     def summary(self) -> list[dict[str, Any]]:
         """One row a split: split, classes, images, groups, smallest class (its images)."""
@@ -116,6 +128,11 @@ class ImageDataset:
             }
             for split in SPLITS
         ]
+
+
+def _check_augment(augment: str) -> None:
+    if augment not in AUGMENTATIONS:
+        raise DataError(f"augment {augment!r} is unknown: {suggestion(augment, AUGMENTATIONS)}")
 
 
 def _check_shape(where: str, part: ImageSplit, shape: EpisodeShape) -> None:

@@ -36,6 +36,12 @@ class ImageSplit:
         counts = torch.tensor(self.counts, dtype=torch.int64)
         return counts.cumsum(0) - counts
 
+    @cached_property
+    def labels(self) -> Tensor:
+        """Number of the class of each image, int64 [n] on the CPU."""
+        counts = torch.tensor(self.counts, dtype=torch.int64)
+        return torch.arange(len(counts)).repeat_interleave(counts)
+
     def pick(self, indices: Sequence[int]) -> ImageSplit:
         """Only these classes, in this order."""
         starts = self.starts.tolist()
@@ -130,3 +136,34 @@ class EpisodeSampler:
     def _labels(self, tasks: int, per_class: int) -> Tensor:
         labels = torch.arange(self.shape.ways, device=self.split.images.device)
         return labels.repeat_interleave(per_class).repeat(tasks, 1)
+
+
+class ClassBatches:
+    """Images of all classes of a split, drawn uniformly, with their classes as labels.
+
+    Args:
+        split: Classes and images.
+        rows: Images of a batch.
+        augment: A name of :data:`autometa.episodes.augment.AUGMENTATIONS`.
+        padding: As of :class:`EpisodeSampler`.
+    """
+
+    groups_left_out: tuple[str, ...] = ()
+
+    def __init__(
+        self, split: ImageSplit, rows: int, *, augment: str = "none", padding: str = "zeros"
+    ) -> None:
+        self.split = split
+        self.rows = rows
+        self._augment = AUGMENTATIONS[augment]
+        self._padding = padding
+
+    def sample(self, tasks: int, generator: torch.Generator) -> Task:
+        """``tasks`` batches: no support set; queries [T, rows, C, H, W] in [0, 1] and labels."""
+        images = self.split.images
+        index = torch.randint(len(images), (tasks, self.rows), generator=generator)
+        flat = images.index_select(0, index.flatten().to(images.device))
+        moved = self._augment(flat.to(torch.float32).div_(255), generator, self._padding)
+        x = moved.view(tasks, self.rows, *moved.shape[1:])
+        y = self.split.labels[index].to(images.device)
+        return Task(x[:, :0], y[:, :0], x, y, ways=len(self.split.classes))

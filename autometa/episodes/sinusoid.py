@@ -92,6 +92,16 @@ class SinusoidDataset:
             raise DataError(f"augment is {augment!r}, but sinusoids have none: set it to 'none'")
         return SinusoidSource(self.options, shape, device or self.device)
 
+    def batches(
+        self, rows: int, *, augment: str = "none", device: Device | None = None
+    ) -> SinusoidSource:
+        """Refused: a curve belongs to no class.
+
+        Raises:
+            DataError: Always.
+        """
+        raise DataError("sinusoids have no classes to train on: choose a learner of episodes")
+
     def summary(self) -> list[dict[str, Any]]:
         """One row a split: split, amplitude, phase, x (their ranges)."""
         o = self.options

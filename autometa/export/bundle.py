@@ -23,7 +23,7 @@ from autometa.export.card import model_card
 from autometa.export.configuration import render
 from autometa.export.network import layers_used, source_of
 from autometa.export.vendor import learner_sources
-from autometa.learners.base import CLASSIFICATION, Learner, Params
+from autometa.learners.base import CLASSES, CLASSIFICATION, Learner, Params
 from autometa.learners.rates import RateVector
 from autometa.search.folder import StudyFolder
 from autometa.trial import TrialSpec, build_learner, load_params
@@ -109,6 +109,7 @@ def model_source(
         network=source_of(learner.encoder.module).rstrip(),
         features=learner.encoder.features,
         problem=learner.problem,
+        classes=f", {learner.train_classes}" if learner.trains_on == CLASSES else "",
     )
 
 

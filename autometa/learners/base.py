@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
+from torch.utils._pytree import tree_map
 
 from .domains import Choice, Float, hyper
 
@@ -25,6 +26,8 @@ Fast = Any
 
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
+EPISODES = "episodes"
+CLASSES = "classes"
 
 
 class Task(Protocol):
@@ -42,6 +45,20 @@ class Task(Protocol):
     def ways(self) -> int: ...
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Where meta-training stands when it looks at a task, and the task's share of chance.
+
+    Attributes:
+        progress: The part of the budget that is done, in [0, 1).
+        noise: Standard normal numbers, [noise_size]; a learner has no other randomness.
+    """
+
+    progress: float
+    noise: Tensor
+
+
+START = Moment(0.0, torch.empty(0))
 SCHEDULES = Choice(("constant", "cosine", "halving"))
 
 
@@ -78,6 +95,7 @@ class Hyper:
 
 
 H = TypeVar("H", bound=Hyper)
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -103,15 +121,24 @@ class Learner(ABC, Generic[H]):
         encoder: The backbone.
         hyper: The method's hyper-parameters.
         problem: ``"classification"`` (labels, cross-entropy) or ``"regression"`` (reals, MSE).
+        train_classes: Classes of the meta-training split, for those that train on all at once.
+
+    Class attributes:
+        problems: What it can do.
+        any_ways: Whether one set of meta-parameters serves tasks of any number of ways.
+        trains_on: ``"episodes"``, or ``"classes"``: batches of all meta-training classes, as the
+            queries of tasks without support sets whose labels are the classes' own.
     """
 
     encoder: Encoder
     hyper: H
     problem: str = CLASSIFICATION
+    train_classes: int = 0
 
     paper: ClassVar[str]
     problems: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
     any_ways: ClassVar[bool] = False
+    trains_on: ClassVar[str] = EPISODES
     hyper_type: ClassVar[type[Hyper]]
 
     def __post_init__(self) -> None:
@@ -158,16 +185,44 @@ class Learner(ABC, Generic[H]):
         prediction = self.predict(params, fast, task.query_x)
         return self.loss(prediction, task.query_y), prediction
 
-    def meta_grad(self, params: Params, task: Task) -> tuple[Params, dict[str, Tensor]]:
+    def noise_size(self, params: Params, task: Task) -> int:
+        """How many standard normal numbers :meth:`objective` wants of :class:`Moment` for a task.
+
+        ``task`` may be a batch: look at trailing dimensions only.
+        """
+        return 0
+
+    def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
+        """What meta-training minimises on a task, and the query predictions that go with it.
+
+        The default is the query loss, whatever the moment.
+        """
+        return self.query_loss(params, task)
+
+    def spread(self, params: Params, fast: Fast, query_x: Tensor) -> Tensor | None:
+        """Standard deviations [Q, D] of a regression's predictions, where the method has them."""
+        return None
+
+    def absorb(self, params: Params, metrics: dict[str, Tensor]) -> Params:
+        """New values of meta-parameters that follow another rule than the outer optimizer.
+
+        Running statistics, for instance, of what :meth:`meta_grad` put among its metrics beside
+        ``loss`` and ``score`` (here they are means over a meta-iteration's tasks).
+        """
+        return {}
+
+    def meta_grad(
+        self, params: Params, task: Task, moment: Moment = START
+    ) -> tuple[Params, dict[str, Tensor]]:
         """Gradient of the meta-objective in the learned meta-parameters, and metrics of the task.
 
-        The default differentiates the query loss through :meth:`adapt`.
+        The default differentiates :meth:`objective`.
         """
         names = self.learned(params)
         rest = {name: value for name, value in params.items() if name not in names}
 
         def objective(learned: Params) -> tuple[Tensor, Tensor]:
-            return self.query_loss(rest | learned, task)
+            return self.objective(rest | learned, task, moment)
 
         learned = {name: value for name, value in params.items() if name in names}
         grads, loss, prediction = gradient(objective, learned)
@@ -181,9 +236,11 @@ class Learner(ABC, Generic[H]):
 
 
 def gradient(
-    objective: Callable[[Params], tuple[Tensor, Tensor]], point: Params
-) -> tuple[Params, Tensor, Tensor]:
+    objective: Callable[[Params], tuple[Tensor, E]], point: Params
+) -> tuple[Params, Tensor, E]:
     """Gradient of ``objective`` at a point, and its two results: the value and what comes along.
+
+    What comes along is a tensor, or nested dicts and tuples of them.
 
     Inside a transform of ``torch.func``, such as ``vmap``, it is one too. Elsewhere plain autograd
     takes it, a fifth faster on a CPU: ``torch.func`` always records the gradient's own graph.
@@ -194,8 +251,14 @@ def gradient(
     leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
     with torch.enable_grad():
         value, extra = objective(leaves)
+    if not leaves:
+        return {}, value, extra
     found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, found, strict=True)), value.detach(), extra.detach()
+    return (
+        dict(zip(leaves, found, strict=True)),
+        value.detach(),
+        tree_map(torch.Tensor.detach, extra),
+    )
 
 
 def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:

@@ -28,11 +28,18 @@ from autometa.engine.evaluate import meta_evaluate
 from autometa.engine.strategies import STRATEGIES, meta_gradient
 from autometa.engine.train import TrainState, meta_train
 from autometa.episodes.task import Task
-from autometa.learners.base import REGRESSION, Fast, Hyper, Learner, Params
+from autometa.learners.base import CLASSES, REGRESSION, Fast, Hyper, Learner, Moment, Params
 from autometa.learners.domains import Choice, Domain, Rates
 from autometa.learners.hyper_json import from_json, to_json
 from autometa.learners.rates import RateVector
-from autometa.testing.small import WAYS, EasyFamily, small_encoder, small_tasks
+from autometa.testing.small import (
+    TRAIN_CLASSES,
+    WAYS,
+    EasyClasses,
+    EasyFamily,
+    small_encoder,
+    small_tasks,
+)
 
 
 class LearnerTestCase:
@@ -42,10 +49,12 @@ class LearnerTestCase:
         learner: The class under test.
         hyper: Its hyper-parameters, or None for the defaults.
         exact_gradient: Whether :meth:`~autometa.learners.base.Learner.meta_grad` is the derivative
-            of the query loss after adapting (a first-order method's isn't).
+            of the objective (a first-order method's isn't).
         label_symmetric: Whether renaming the classes of a task only renames its logits.
         order_invariant: Whether the order of the support set doesn't matter.
-        training_iterations: Meta-iterations after which an easy family is learned.
+        training_iterations: Meta-iterations after which an easy family is learned; 0 for a
+            baseline that isn't meta-trained.
+        training_lr: Outer rate of that test.
     """
 
     learner: ClassVar[type[Learner[Any]]]
@@ -54,10 +63,11 @@ class LearnerTestCase:
     label_symmetric: ClassVar[bool] = False
     order_invariant: ClassVar[bool] = True
     training_iterations: ClassVar[int] = 20
+    training_lr: ClassVar[float] = 1e-2
 
     def make(self, problem: str) -> Learner[Any]:
         """The learner on a small encoder."""
-        return self.learner(small_encoder(problem), self._hyper(), problem)
+        return self.learner(small_encoder(problem), self._hyper(), problem, TRAIN_CLASSES)
 
     @pytest.fixture(autouse=True)
     def _one_thread(self) -> Iterator[None]:
@@ -130,31 +140,47 @@ class LearnerTestCase:
 
     def test_meta_gradient_is_of_the_learned_parameters(self, problem: str) -> None:
         learner, params, task = self._scene(problem)
-        grads, metrics = learner.meta_grad(params, task)
+        noise = torch.zeros(learner.noise_size(params, task), dtype=torch.float64)
+        grads, metrics = learner.meta_grad(params, task, Moment(0.0, noise))
         assert grads.keys() == learner.learned(params) <= params.keys()
         assert all(g.shape == params[name].shape for name, g in grads.items())
-        assert {name: value.shape for name, value in metrics.items()} == {"loss": (), "score": ()}
+        assert metrics["loss"].shape == metrics["score"].shape == ()
+        assert learner.absorb(params, metrics).keys() <= params.keys() - grads.keys()
+
+    def test_meta_gradient_leaves_chance_alone(self, problem: str) -> None:
+        learner, params, _ = self._scene(problem)
+        before = torch.random.get_rng_state()
+        batch = small_tasks(problem)
+        moment = random_moment(learner, params, batch)
+        runs = [
+            meta_gradient(learner, params, batch=batch, strategy="loop", moment=moment)
+            for _ in range(2)
+        ]
+        assert_same(runs[0][0], runs[1][0])
+        assert torch.equal(torch.random.get_rng_state(), before)
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_strategies_agree(self, problem: str, strategy: str) -> None:
         learner, params, _ = self._scene(problem)
         batch = small_tasks(problem)
-        expected = meta_gradient(learner, params, batch=batch, strategy="loop")
+        moment = random_moment(learner, params, batch)
+        expected = meta_gradient(learner, params, batch=batch, strategy="loop", moment=moment)
         torch.set_num_threads(2 if strategy == "threads" else 1)
-        actual = meta_gradient(learner, params, batch=batch, strategy=strategy)
+        actual = meta_gradient(learner, params, batch=batch, strategy=strategy, moment=moment)
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
     def test_meta_gradient_is_that_of_finite_differences(self, problem: str) -> None:
         if not self.exact_gradient:
-            pytest.skip("the meta-gradient of this learner isn't the derivative of its query loss")
+            pytest.skip("the meta-gradient of this learner isn't the derivative of its objective")
         learner, params, _ = self._scene(problem)
+        batch = small_tasks(problem)
+        moment = random_moment(learner, params, batch)
         for strategy in ("loop", "vmap"):
-            batch = small_tasks(problem)
-            grads, _ = meta_gradient(learner, params, batch=batch, strategy=strategy)
+            grads, _ = meta_gradient(learner, params, batch=batch, strategy=strategy, moment=moment)
             for seed in range(4):
                 direction = random_direction(grads, seed)
                 slope = sum((grads[name] * step).sum() for name, step in direction.items())
-                expected = finite_difference(learner, params, batch, direction)
+                expected = finite_difference(learner, params, batch, moment, direction)
                 torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-8)
 
     def test_the_order_of_the_support_set_is_irrelevant(self, problem: str) -> None:
@@ -175,14 +201,18 @@ class LearnerTestCase:
         torch.testing.assert_close(renamed[:, names], predictions(learner, params, task))
 
     def test_meta_training_improves_on_an_easy_family(self, problem: str) -> None:
+        if not self.training_iterations:
+            pytest.skip("this baseline isn't meta-trained")
         learner = self.make(problem)
-        learner = replace(learner, hyper=replace(learner.hyper, meta_lr=1e-2, meta_batch=4))
+        changed = replace(learner.hyper, meta_lr=self.training_lr, meta_batch=4)
+        learner = replace(learner, hyper=changed)
         generator = torch.Generator().manual_seed(0)
         family = EasyFamily(problem)
+        source = EasyClasses() if learner.trains_on == CLASSES else family
         start = learner.init(family.ways, generator)
         state = TrainState.start(learner, start, generator)
         run = meta_train(
-            learner, state, source=family, iterations=self.training_iterations, strategy="loop"
+            learner, state, source=source, iterations=self.training_iterations, strategy="loop"
         )
         assert len(list(run)) == self.training_iterations
         before, after = (_score(learner, params, family) for params in (start, state.params))
@@ -220,16 +250,31 @@ def random_direction(grads: Params, seed: int) -> Params:
 
 
 def finite_difference(
-    learner: Learner[Any], params: Params, batch: Task, direction: Params, step: float = 1e-6
+    learner: Learner[Any],
+    params: Params,
+    batch: Task,
+    moment: Moment,
+    direction: Params,
+    step: float = 1e-6,
 ) -> Tensor:
-    """Slope of the mean query loss along a direction, by a central difference."""
+    """Slope of the mean objective along a direction, by a central difference."""
 
     def loss(sign: int) -> Tensor:
         moved = {name: params[name] + sign * step * value for name, value in direction.items()}
-        losses = [learner.query_loss(params | moved, task)[0] for task in batch.unbind()]
+        losses = [
+            learner.objective(params | moved, task, Moment(moment.progress, noise))[0]
+            for task, noise in zip(batch.unbind(), moment.noise, strict=True)
+        ]
         return torch.stack(losses).mean()
 
     return (loss(1) - loss(-1)) / (2 * step)
+
+
+def random_moment(learner: Learner[Any], params: Params, batch: Task) -> Moment:
+    """A third of the way through meta-training, with each task's own noise."""
+    shape = (len(batch.query_y), learner.noise_size(params, batch))
+    generator = torch.Generator().manual_seed(3)
+    return Moment(1 / 3, torch.randn(shape, generator=generator, dtype=torch.float64))
 
 
 def assert_same(expected: Params, actual: Params) -> None:

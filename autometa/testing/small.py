@@ -13,6 +13,7 @@ from autometa.learners.base import REGRESSION, Encoder
 
 WAYS = 3
 IMAGE = (1, 8, 8)
+TRAIN_CLASSES = 6
 
 
 class BatchNorm(nn.Module):
@@ -93,16 +94,28 @@ class EasyFamily:
         return Task(x[:, :cut], y[:, :cut], x[:, cut:], y[:, cut:], ways=1)
 
     def _images(self, tasks: int, generator: torch.Generator) -> Task:
-        coarse = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-        patterns = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
-        classes = torch.rand(tasks, 6, generator=generator).argsort(1)[:, :WAYS]
+        classes = torch.rand(tasks, TRAIN_CLASSES, generator=generator).argsort(1)[:, :WAYS]
 
         def half(per_class: int) -> tuple[Tensor, Tensor]:
             y = torch.arange(WAYS).repeat(tasks, per_class)
-            shown = patterns[classes.gather(1, y)]
-            return shown + 2 * torch.randn(shown.shape, generator=generator), y
+            return _noisy_patterns(classes.gather(1, y), generator), y
 
         return Task(*half(self.shots), *half(self.queries), ways=WAYS)
+
+
+class EasyClasses:
+    """The six patterns of :class:`EasyFamily` as batches of all classes, without support sets."""
+
+    def sample(self, tasks: int, generator: torch.Generator) -> Task:
+        y = torch.randint(TRAIN_CLASSES, (tasks, 24), generator=generator)
+        x = _noisy_patterns(y, generator)
+        return Task(x[:, :0], y[:, :0], x, y, ways=TRAIN_CLASSES)
+
+
+def _noisy_patterns(classes: Tensor, generator: torch.Generator) -> Tensor:
+    coarse = torch.randn(TRAIN_CLASSES, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    shown = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)[classes]
+    return shown + 2 * torch.randn(shown.shape, generator=generator)
 
 
 def _dense(inputs: int, outputs: int) -> nn.Module:

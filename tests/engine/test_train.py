@@ -125,8 +125,8 @@ def test_divergence_ends_training_with_the_iteration() -> None:
 
 def test_an_infinite_gradient_of_a_finite_loss_is_divergence() -> None:
     class Broken(ProtoNet):
-        def meta_grad(self, params: Any, task: Any) -> Any:
-            grads, metrics = super().meta_grad(params, task)
+        def meta_grad(self, params: Any, task: Any, moment: Any) -> Any:
+            grads, metrics = super().meta_grad(params, task, moment)
             return {name: g / 0 for name, g in grads.items()}, metrics
 
     learner = Broken(small_encoder(CLASSIFICATION), ProtoNetHyper())

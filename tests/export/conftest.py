@@ -16,7 +16,8 @@ from autometa.config import StudyConfig, parse_config
 from autometa.export.bundle import write_bundle
 from autometa.learners.base import Hyper, Learner, Params
 from autometa.learners.hyper_json import to_json
-from autometa.learners.maml import HEAD, MAMLHyper
+from autometa.learners.inner_loop import HEAD
+from autometa.learners.maml import MAMLHyper
 from autometa.learners.protonet import ProtoNetHyper
 from autometa.learners.rates import RateVector, group_names
 from autometa.search.folder import StudyFolder
