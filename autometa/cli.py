@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(help="Side-by-side measurements.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Folder = Annotated[Path, typer.Argument(help="A study folder.", metavar="FOLDER")]
 Storage = Annotated[
@@ -210,6 +212,41 @@ def data_show(
     save_picture(dataset, path)
     console().print(rows_table(dataset.summary(), title=f"{name} {dataset.input_shape}"))
     typer.echo(f"picture: {path}")
+
+
+@bench_app.command("learners")
+def bench_learners(
+    space: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Learners at a time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: trials/NAME.")] = None,
+) -> None:
+    """Train every learner of a space under one budget, and test it; writes a table.
+
+    Example: autometa bench learners learners_omniglot --set data.options.root=omniglot
+    """
+    from autometa.bench.learners import bench
+    from autometa.bench.table import COLUMNS, cells, ordered
+    from autometa.config import load_config
+    from autometa.report.listing import table
+
+    flags = {"resources.concurrency": concurrency, "seed": seed, "out": out}
+    given = {field: value for field, value in flags.items() if value is not None}
+    config = load_config(space, assignments or [], fields=given)
+    screen = console()
+
+    def notify(name: str, row: dict[str, Any]) -> None:
+        told = row.get("failed") or f"{row['score']:.4f} ± {row['ci95']:.4f}"
+        screen.print(f"{name}: {told}", markup=False)
+
+    results = bench(config, notify)
+    lines = [cells(name, row, results["direction"]) for name, row in ordered(results)]
+    screen.print(table(config.name, COLUMNS, lines))
+    typer.echo(f"table: {config.folder / 'learners.md'}")
 
 
 def program() -> str:

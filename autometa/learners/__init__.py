@@ -6,7 +6,10 @@ LEARNERS = Registry(
     "learner",
     "autometa.learners",
     {
+        "finetune": "autometa.learners.finetune:Finetune",
         "maml": "autometa.learners.maml:MAML",
+        "nearest": "autometa.learners.nearest:Nearest",
+        "scratch": "autometa.learners.scratch:Scratch",
         "protonet": "autometa.learners.protonet:ProtoNet",
     },
 )

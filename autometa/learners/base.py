@@ -245,14 +245,14 @@ def gradient(
     Inside a transform of ``torch.func``, such as ``vmap``, it is one too. Elsewhere plain autograd
     takes it, a fifth faster on a CPU: ``torch.func`` always records the gradient's own graph.
     """
+    if not point:
+        return {}, *objective({})
     if torch._C._are_functorch_transforms_active():
         grads, (value, extra) = grad_and_value(objective, has_aux=True)(point)
         return grads, value, extra
     leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
     with torch.enable_grad():
         value, extra = objective(leaves)
-    if not leaves:
-        return {}, value, extra
     found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
     return (
         dict(zip(leaves, found, strict=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import optuna
 
 from autometa import episodes
-from autometa.config import StudyConfig, parse_config
+from autometa.backbones.base import Option
+from autometa.config import BaselineConfig, StudyConfig, parse_config
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
 from autometa.learners.hyper_json import to_json
@@ -102,7 +103,8 @@ def plan(config: StudyConfig) -> Plan:
         for augment in learner.options("augment"):
             data.source("train", shape, augment=augment)
     check_limits(space)
-    return Plan(config, data, space, _baseline(config, data))
+    baseline = published(config.baseline, data) if config.baseline else None
+    return Plan(config, data, space, baseline)
 
 
 def absolute(config: StudyConfig) -> StudyConfig:
@@ -115,25 +117,34 @@ def absolute(config: StudyConfig) -> StudyConfig:
     )
 
 
-def _baseline(config: StudyConfig, data: Dataset) -> Candidate | None:
-    """The published configuration that the winner is compared with."""
-    if config.baseline is None:
-        return None
-    given = config.baseline
-    learner = learner_domains(given.learner, given.hyper, data.problem, field="baseline.hyper")
+def published(
+    given: BaselineConfig,
+    data: Dataset,
+    *,
+    architecture: Mapping[str, Option] | None = None,
+    field: str = "baseline.hyper",
+) -> Candidate:
+    """A learner with its published defaults, and a backbone with its own, but for what is given.
+
+    Raises:
+        ConfigError: An unknown name, or a hyper-parameter (of the configuration's ``field``) that
+            isn't one value of its domain.
+    """
+    learner = learner_domains(given.learner, given.hyper, data.problem, field=field)
     space = load_backbone(given.backbone, data.input_shape)
-    backbone = space.build(space.default(), data.input_shape)
+    sample = {**space.default(), **(architecture or {})}
+    backbone = space.build(sample, data.input_shape)
     hyper: dict[str, Any] = {}
     for key, value in given.hyper.items():
         domain = learner.domains[key]
         if not isinstance(domain, Fixed):
-            raise ConfigError(f"baseline.hyper.{key} is {value!r}, but must be a single value")
+            raise ConfigError(f"{field}.{key} is {value!r}, but must be a single value")
         hyper[key] = domain.value
     return Candidate(
         given.learner,
         to_json(learner.learner.hyper_type(**hyper)),
         given.backbone,
-        space.default(),
+        sample,
         backbone.parameters,
         backbone.macs,
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from autometa.engine import STRATEGIES, Evaluation, meta_evaluate
+from autometa.engine.evaluate import calibration_error
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, REGRESSION, Learner, Params
 from autometa.learners.maml import MAML, MAMLHyper
@@ -112,3 +113,11 @@ def test_no_tasks_are_refused(tasks: int, batch: int) -> None:
             batch=batch,
             strategy="loop",
         )
+
+
+def test_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
+    confidence = torch.tensor([0.95, 0.97, 0.95, 0.97, 0.55, 0.55, 0.10, 0.0])
+    correct = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    expected = (4 * abs(0.96 - 0.75) + 2 * abs(0.55 - 0.5) + 0.10) / 8
+    assert calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-6)
+    assert calibration_error(torch.ones(3), torch.ones(3)) == 0

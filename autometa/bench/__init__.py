@@ -1,0 +1,1 @@
+"""Measurements that stand behind figures: every learner under one budget."""
