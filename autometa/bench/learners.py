@@ -61,9 +61,9 @@ def bench(config: StudyConfig, notify: Notify) -> dict[str, Any]:
     data = episodes.load(config.data.name, config.data.options)
     data.source("test", episode_shape(config.task.model_dump()))
     specs = {name: _spec(name, config, data) for name in config.space.learners}
-    results = _earlier(config.folder, specs)
-    results |= _head(config, data)
-    rows: dict[str, Row] = results["rows"]
+    results = _head(config, data)
+    rows: dict[str, Row] = _earlier(config.folder, specs, results)
+    results["rows"] = rows
     for name, row in _measured({n: s for n, s in specs.items() if n not in rows}, config):
         rows[name] = row
         write_json(config.folder / RESULTS, results)
@@ -124,20 +124,28 @@ def _images_per_iteration(spec: TrialSpec, data: Dataset) -> int:
     return int(learner.hyper.meta_batch * shape.ways * shape.per_class)
 
 
-def _earlier(folder: Path, specs: dict[str, TrialSpec]) -> dict[str, Any]:
+def _told(spec: TrialSpec) -> dict[str, Any]:
+    """A spec without where the data lie on this machine; their fingerprint says what they are."""
+    values = spec.to_json()
+    options = {k: v for k, v in values["data_options"].items() if k != "root"}
+    return values | {"data_options": options}
+
+
+def _earlier(folder: Path, specs: dict[str, TrialSpec], head: dict[str, Any]) -> dict[str, Row]:
     """Rows of an earlier run that still are what would be measured now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror
         raise StudyError(f"out is {str(folder)!r}, which can't be made: {reason}") from None
-    earlier = StudyFolder(folder).read_json(folder / RESULTS) or {"rows": {}}
-    rows = {
+    earlier = StudyFolder(folder).read_json(folder / RESULTS)
+    if earlier is None or any(earlier.get(key) != head[key] for key in ("data", "test_tasks")):
+        return {}
+    return {
         name: row
         for name, row in earlier["rows"].items()
-        if name in specs and row["spec"] == specs[name].to_json() and "failed" not in row
+        if name in specs and row["spec"] == _told(specs[name]) and "failed" not in row
     }
-    return {"rows": rows}
 
 
 def _measured(specs: dict[str, TrialSpec], config: StudyConfig) -> Iterator[tuple[str, Row]]:
@@ -162,7 +170,7 @@ def measure(spec_json: dict[str, Any], test_tasks: int) -> Row:
     spec = TrialSpec.from_json(spec_json)
     learner, _ = build_learner(spec)
     before = _peak_bytes()
-    row: Row = {"spec": spec.to_json(), "paper": learner.paper, "iterations": spec.iterations}
+    row: Row = {"spec": _told(spec), "paper": learner.paper, "iterations": spec.iterations}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pt"
         try:
