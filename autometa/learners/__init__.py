@@ -7,14 +7,19 @@ LEARNERS = Registry(
     "autometa.learners",
     {
         "anil": "autometa.learners.anil:ANIL",
+        "cnp": "autometa.learners.cnp:CNP",
         "finetune": "autometa.learners.finetune:Finetune",
         "fomaml": "autometa.learners.fomaml:FOMAML",
+        "leo": "autometa.learners.leo:LEO",
         "maml": "autometa.learners.maml:MAML",
         "matching": "autometa.learners.matching:Matching",
+        "meta_lstm": "autometa.learners.meta_lstm:MetaLSTM",
         "nearest": "autometa.learners.nearest:Nearest",
         "protonet": "autometa.learners.protonet:ProtoNet",
         "relation": "autometa.learners.relation:Relation",
         "scratch": "autometa.learners.scratch:Scratch",
+        "snail": "autometa.learners.snail:SNAIL",
+        "versa": "autometa.learners.versa:VERSA",
     },
 )
 

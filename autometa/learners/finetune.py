@@ -32,7 +32,7 @@ class FinetuneHyper(Hyper):
 
     meta_batch: int = hyper(1, Choice((1, 2, 4)), "batches per step of pretraining")
     head: str = hyper(
-        "cosine", Choice(("linear", "cosine")), "linear is Baseline, cosine Baseline++"
+        "linear", Choice(("linear", "cosine")), "linear is Baseline, cosine Baseline++"
     )
     scale: float = hyper(
         10.0, Float(2.0, 30.0, log=True), "factor of the cosines before the softmax"

@@ -26,7 +26,7 @@ class TestBaseline(LearnerTestCase):
 
 class TestBaselinePlusPlus(LearnerTestCase):
     learner = Finetune
-    hyper = FinetuneHyper(head_steps=10)
+    hyper = FinetuneHyper(head="cosine", head_steps=10)
     label_symmetric = True
     training_iterations = 60
 
@@ -73,7 +73,7 @@ def test_the_linear_head_is_softmax_regression_on_frozen_features() -> None:
 
 
 def test_the_cosine_head_starts_at_the_class_means_and_descends() -> None:
-    learner, params = scene(head_steps=4, head_lr=0.2, scale=5.0)
+    learner, params = scene(head="cosine", head_steps=4, head_lr=0.2, scale=5.0)
     task = next(small_tasks(CLASSIFICATION, shots=3).unbind())
     z = F.normalize(embed(learner, params, task.support_x), dim=1)
     weight = torch.stack([z[task.support_y == k].mean(0) for k in range(3)])
@@ -87,7 +87,7 @@ def test_the_cosine_head_starts_at_the_class_means_and_descends() -> None:
 
 
 def test_more_steps_only_move_the_head() -> None:
-    learner, params = scene(head_steps=0)
+    learner, params = scene(head="cosine", head_steps=0)
     task = next(small_tasks(CLASSIFICATION).unbind())
     assert learner.adapt(params, task.support_x, task.support_y, 3).keys() == {"weight"}
 

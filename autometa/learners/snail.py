@@ -1,0 +1,178 @@
+"""SNAIL: a sequence model that reads labelled examples and then labels the next one.
+
+N. Mishra, M. Rohaninejad, X. Chen, P. Abbeel: "A Simple Neural Attentive Meta-Learner", ICLR 2018,
+https://arxiv.org/abs/1707.03141
+
+A task is a sequence: the embedded support set, each example beside its label, then a query without
+one; the output at the query are its logits (section 3). Temporal convolutions, which gather what
+came shortly before, alternate with causal attention, which picks any single item out of all that
+came (figure 1 and its pseudocode). Nothing is adapted: the sequence is the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .domains import Int, hyper
+
+# Blocks of the appendix's network for few-shot classification: keys 64, 256, 512, values half.
+KEY_FACTORS = (1, 4, 8)
+
+
+@dataclass(frozen=True)
+class SNAILHyper(Hyper):
+    """Sizes; the defaults are the paper's for few-shot classification (appendix A)."""
+
+    filters: int = hyper(128, Int(16, 128, log=True), "outputs of each temporal convolution")
+    key_size: int = hyper(
+        64, Int(8, 64, log=True), "keys of the first attention; later ones have 4 and 8 times it"
+    )
+    dilations: int = hyper(
+        5, Int(2, 7), "convolutions of a block, of dilation 1, 2, 4, …; they reach back 2^this"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low in (("filters", 1), ("key_size", 2), ("dilations", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {low}")
+
+
+@dataclass(frozen=True)
+class SNAIL(Learner[SNAILHyper]):
+    """Meta-parameters: ``encoder.*``; ``attention1.*``, ``tc1.i.*``, …; ``out.*``.
+
+    The paper sets the number of dilations by the length of the sequence, ⌈log₂(N·K + 1)⌉; ours is
+    a hyper-parameter, so that the weights serve any number of shots. 5 is the paper's for 5-way
+    5-shot. Its pseudocode has dilations 2, 4, 8, …, which never look at odd distances; ours begin
+    with 1, as in WaveNet, which it follows.
+
+    Every query is the last item of a sequence of its own. Since the network is causal, what it
+    makes of the support set is the same in all of them, and is computed once.
+    """
+
+    paper: ClassVar[str] = "Mishra, Rohaninejad, Chen, Abbeel 2018, arXiv:1707.03141"
+    hyper_type: ClassVar[type[Hyper]] = SNAILHyper
+
+    def init(self, ways: int, generator: torch.Generator) -> Params:
+        filters, channels = self.hyper.filters, self.encoder.features + ways
+        keys = iter(self.hyper.key_size * factor for factor in KEY_FACTORS)
+        network = nn.ModuleDict()
+        with torch.device("meta"):
+            for name in self._layers:
+                block = network[name] = nn.ModuleDict()
+                if name.startswith("attention"):
+                    key = next(keys)
+                    for part, size in (("query", key), ("key", key), ("value", key // 2)):
+                        block[part] = nn.Linear(channels, size)
+                    channels += key // 2
+                else:
+                    for part in ("filter", "gate"):
+                        block[part] = nn.Conv1d(channels, filters, 2)
+                    channels += filters
+            network["out"] = nn.Linear(channels, ways)
+        encoder = prefixed("encoder", self.encoder.init(generator))
+        return encoder | initial_parameters(network, generator)
+
+    @property
+    def _layers(self) -> list[str]:
+        blocks = [[f"tc{b}_{i}" for i in range(self.hyper.dilations)] for b in (1, 2)]
+        return ["attention1", *blocks[0], "attention2", *blocks[1], "attention3"]
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ways: int
+    ) -> list[Tensor]:
+        """The support set as each layer sees it, [N·K, channels], in the order that it is given.
+
+        Raises:
+            ValueError: The task has other ways than the network.
+        """
+        trained = len(params["out.bias"])
+        if ways != trained:
+            raise ValueError(
+                f"the task has {ways} ways, but this network reads labels of {trained}: "
+                f"give tasks of {trained} ways, or use a learner that serves any number"
+            )
+        x = self.encoder(under("encoder", params), support_x)
+        labels = support_y[:, None] == torch.arange(ways, device=support_y.device)
+        return self.trace(params, torch.cat([x, labels.to(x.dtype)], -1))[:-1]
+
+    def predict(self, params: Params, fast: Sequence[Tensor], query_x: Tensor) -> Tensor:
+        x = self.encoder(under("encoder", params), query_x)
+        unlabelled = x.new_zeros(len(x), len(params["out.bias"]))
+        last = self.trace(params, torch.cat([x, unlabelled], -1), fast)[-1]
+        return F.linear(last, params["out.weight"], params["out.bias"])
+
+    def noise_size(self, params: Params, task: Task) -> int:
+        return task.support_y.shape[-1]
+
+    def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Query loss after reading the support set in random order."""
+        order = moment.noise.argsort(stable=True)
+        fast = self.adapt(params, task.support_x[order], task.support_y[order], task.ways)
+        prediction = self.predict(params, fast, task.query_x)
+        return self.loss(prediction, task.query_y), prediction
+
+    def trace(
+        self, params: Params, rows: Tensor, past: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Inputs of each layer, and what the last one puts out; rows [T, features + ways].
+
+        Args:
+            past: None if the rows are a sequence; else the inputs of each layer from a sequence
+                after which each row comes next, independently of the other rows.
+        """
+        seen = [rows]
+        for i, name in enumerate(self._layers):
+            weights, before = under(name, params), None if past is None else past[i]
+            if name.startswith("attention"):
+                rows = attend(weights, rows, before)
+            else:
+                rows = convolve(weights, rows, before, 2 ** int(name.split("_")[1]))
+            seen.append(rows)
+        return seen
+
+
+def attend(weights: Params, rows: Tensor, past: Tensor | None = None) -> Tensor:
+    """The attention block: what a row reads from itself and all before, appended to it.
+
+    Shapes: rows [T, C], past [S, C] → [T, C + values]. ``past`` is as of :meth:`SNAIL.trace`.
+    """
+
+    def affine(part: str, x: Tensor) -> Tensor:
+        return F.linear(x, weights[f"{part}.weight"], weights[f"{part}.bias"])
+
+    query, key, value = (affine(part, rows) for part in ("query", "key", "value"))
+    if past is None:
+        visible = torch.ones(len(rows), len(rows), dtype=torch.bool, device=rows.device).tril()
+        logits = (query @ key.T).masked_fill(~visible, -torch.inf)
+        read = (logits / key.shape[1] ** 0.5).softmax(-1) @ value
+    else:
+        itself = (query * key).sum(-1, keepdim=True)
+        logits = torch.cat([query @ affine("key", past).T, itself], -1)
+        share = (logits / key.shape[1] ** 0.5).softmax(-1)
+        read = share[:, :-1] @ affine("value", past) + share[:, -1:] * value
+    return torch.cat([rows, read], -1)
+
+
+def convolve(weights: Params, rows: Tensor, past: Tensor | None, dilation: int) -> Tensor:
+    """The dense block: tanh(f) · σ(g) of causal convolutions of width 2, appended to the rows.
+
+    Shapes as of :func:`attend`. A convolution of width 2 is two matrices: for the row, and for the
+    one ``dilation`` before it, which is zero before the sequence begins.
+    """
+    padded = F.pad(rows if past is None else past, (0, 0, dilation, 0))
+    earlier = padded[: len(rows)] if past is None else padded[len(past) :][:1]
+
+    def both(part: str) -> Tensor:
+        kernel = weights[f"{part}.weight"]
+        return F.linear(rows, kernel[..., 1], weights[f"{part}.bias"]) + earlier @ kernel[..., 0].T
+
+    return torch.cat([rows, both("filter").tanh() * both("gate").sigmoid()], -1)
