@@ -28,7 +28,7 @@ class TestLEO(LearnerTestCase):
     learner = LEO
     hyper = TINY
     label_symmetric = True
-    training_iterations = 30
+    training_iterations = 15
 
 
 def scene(*, shots: int = 2, **hyper: object) -> tuple[LEO, Params, Task]:

@@ -24,9 +24,9 @@ STEPS, HIDDEN = 3, 5
 
 class TestMetaLSTM(LearnerTestCase):
     learner = MetaLSTM
-    hyper = MetaLSTMHyper(inner_steps=STEPS, hidden=HIDDEN, input_bias=-2.0)
+    hyper = MetaLSTMHyper(inner_steps=STEPS, hidden=HIDDEN, input_bias=-3.0)
     exact_gradient = False
-    training_iterations = 20
+    training_iterations = 15
 
 
 def scene(**hyper: object) -> tuple[MetaLSTM, Params, Task]:

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Moment, Params, under
-from autometa.learners.snail import SNAIL, SNAILHyper, attend, convolve
+from autometa.learners.snail import SNAIL, SNAILHyper, attend, convolve, dealt
 from autometa.testing.learners import LearnerTestCase, predictions
 from autometa.testing.small import small_encoder, small_tasks
 
-SMALL = SNAILHyper(filters=6, key_size=4, dilations=2)
+SMALL = SNAILHyper(filters=6, key_size=4, dilations=3)
 
 
 class TestSNAIL(LearnerTestCase):
     learner = SNAIL
-    hyper = SMALL
+    hyper = replace(SMALL, dilations=2)
     order_invariant = False
-    training_iterations = 50
+    training_iterations = 40
 
 
 def scene(*, shots: int = 3) -> tuple[SNAIL, Params, Task]:
@@ -160,15 +160,24 @@ def test_the_convolutions_of_a_block_reach_every_distance() -> None:
 
 def test_training_shuffles_the_support_set_by_its_noise() -> None:
     learner, params, task = scene()
-    noise = torch.tensor([3.0, 1, 2, 9, 8, 7, 6, 5, 4], dtype=torch.float64)
+    noise = torch.tensor([3.0, 4, 9, 1, 8, 7, 6, 2, 5], dtype=torch.float64)
     assert learner.noise_size(params, task) == len(noise)
-    order = [1, 2, 0, 8, 7, 6, 5, 4, 3]
+    order = [3, 7, 0, 1, 8, 6, 5, 4, 2]
     loss, found = learner.objective(params, task, Moment(0.0, noise))
-    sorted_task = replace(task, support_x=task.support_x[order], support_y=task.support_y[order])
-    expected = predictions(learner, params, sorted_task)
+    fast = learner.read(params, task.support_x[order], task.support_y[order], 3)
+    expected = learner.predict(params, fast, task.query_x)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(loss, F.cross_entropy(expected, task.query_y))
     assert not torch.allclose(expected, predictions(learner, params, task), rtol=1e-3)
+
+
+def test_classes_take_turns_when_the_support_set_is_read() -> None:
+    assert dealt(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])).tolist() == [0, 3, 5, 1, 4, 6, 2, 7]
+    learner, params, task = scene()
+    order = task.support_y.argsort(stable=True)
+    by_class = replace(task, support_x=task.support_x[order], support_y=task.support_y[order])
+    expected = predictions(learner, params, task)
+    torch.testing.assert_close(predictions(learner, params, by_class), expected)
 
 
 def test_defaults_have_the_paper_s_sizes() -> None:
