@@ -98,9 +98,9 @@ class MetaLSTM(GradientLearner[MetaLSTMHyper]):
         h = c = theta.new_zeros(len(theta), self.hyper.hidden)
         forget = rate = torch.zeros_like(theta)
         for _ in range(self.hyper.inner_steps):
-            # The gradient independence assumption: neither depends on what is meta-learned.
+            # The gradient independence assumption: to the outer loop both are constants.
             grads, loss = grad_and_value(support_loss)(unflat(theta.detach(), like))
-            slope, loss = flat(grads).detach(), loss.detach()
+            slope = flat(grads)
             seen = torch.cat([preprocess(slope), preprocess(loss).expand(len(slope), 2)], 1)
             h, c = lstm_cell(params, seen, h, c)
             # The paper doesn't say what the gates of step 0 are; its authors begin with zeros.

@@ -89,7 +89,16 @@ class SNAIL(Learner[SNAILHyper]):
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ways: int
     ) -> list[Tensor]:
-        """The support set as each layer sees it, [N·K, channels], in the order that it is given.
+        """What each layer sees of the support set, dealt out class by class.
+
+        Raises:
+            ValueError: The task has other ways than the network.
+        """
+        order = dealt(support_y)
+        return self.read(params, support_x[order], support_y[order], ways)
+
+    def read(self, params: Params, x: Tensor, y: Tensor, ways: int) -> list[Tensor]:
+        """The inputs of each layer, [N·K, channels], from labelled examples in this order.
 
         Raises:
             ValueError: The task has other ways than the network.
@@ -100,9 +109,9 @@ class SNAIL(Learner[SNAILHyper]):
                 f"the task has {ways} ways, but this network reads labels of {trained}: "
                 f"give tasks of {trained} ways, or use a learner that serves any number"
             )
-        x = self.encoder(under("encoder", params), support_x)
-        labels = support_y[:, None] == torch.arange(ways, device=support_y.device)
-        return self.trace(params, torch.cat([x, labels.to(x.dtype)], -1))[:-1]
+        features = self.encoder(under("encoder", params), x)
+        labels = y[:, None] == torch.arange(ways, device=y.device)
+        return self.trace(params, torch.cat([features, labels.to(features.dtype)], -1))[:-1]
 
     def predict(self, params: Params, fast: Sequence[Tensor], query_x: Tensor) -> Tensor:
         x = self.encoder(under("encoder", params), query_x)
@@ -116,7 +125,7 @@ class SNAIL(Learner[SNAILHyper]):
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Query loss after reading the support set in random order."""
         order = moment.noise.argsort(stable=True)
-        fast = self.adapt(params, task.support_x[order], task.support_y[order], task.ways)
+        fast = self.read(params, task.support_x[order], task.support_y[order], task.ways)
         prediction = self.predict(params, fast, task.query_x)
         return self.loss(prediction, task.query_y), prediction
 
@@ -138,6 +147,16 @@ class SNAIL(Learner[SNAILHyper]):
                 rows = convolve(weights, rows, before, 2 ** int(name.split("_")[1]))
             seen.append(rows)
         return seen
+
+
+def dealt(y: Tensor) -> Tensor:
+    """An order in which a first example of each class comes before any second one, and so on.
+
+    The paper's sequences are in random order. A support set sorted by class, as it often comes, is
+    so unlike them that it costs accuracy; dealt out, it is read as well as a random one.
+    """
+    earlier = (y[:, None] == y).to(torch.float32).tril(-1).sum(1)
+    return earlier.argsort(stable=True)
 
 
 def attend(weights: Params, rows: Tensor, past: Tensor | None = None) -> Tensor:
