@@ -171,11 +171,12 @@ class Platipus(GradientLearner[PlatipusHyper]):
 
 
 def sample(mean: Params, log_variance: Params, noise: Tensor) -> Params:
-    """mean + deviation · noise, [weights], which has a part for each tensor in their order."""
-    parts = torch.split(noise, [value.numel() for value in mean.values()])
+    """mean + deviation · noise, [weights], which has a part for each tensor in order of names."""
+    names = sorted(mean)
+    parts = torch.split(noise, [mean[name].numel() for name in names])
     return {
         name: mean[name] + (log_variance[name] / 2).exp() * part.view_as(mean[name])
-        for name, part in zip(mean, parts, strict=True)
+        for name, part in zip(names, parts, strict=True)
     }
 
 

@@ -123,6 +123,13 @@ class LearnerTestCase:
         fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
         assert torch.equal(first, learner.predict(params, fast, task.query_x))
 
+    def test_the_order_of_the_meta_parameters_is_irrelevant(self, problem: str) -> None:
+        """A dict that comes from a file is in another order."""
+        learner, params, task = self._scene(problem)
+        turned = dict(reversed(params.items()))
+        expected = predictions(learner, params, task)
+        torch.testing.assert_close(predictions(learner, turned, task), expected)
+
     def test_predictions_have_a_row_a_query(self, problem: str) -> None:
         for shots, queries in ((1, 2), (3, 1)):
             learner, params, task = self._scene(problem, shots=shots, queries=queries)

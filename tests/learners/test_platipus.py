@@ -94,6 +94,14 @@ def like(vector: Tensor, parts: list[Tensor]) -> list[Tensor]:
     return [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
 
 
+def in_order(noise: Tensor, weights: Params) -> Tensor:
+    """The noise, whose parts are in the order of the weights' names, in that of the network."""
+    names = sorted(weights)
+    pieces = noise.split([weights[name].numel() for name in names])
+    parts = dict(zip(names, pieces, strict=True))
+    return torch.cat([parts[name] for name in weights])
+
+
 def objective_by_hand(
     problem: str, p: Params, task: Task, noise: Tensor, *, variance: float, kl_weight: float
 ) -> Tensor:
@@ -108,7 +116,7 @@ def objective_by_hand(
         for data, gamma in ((queries, "gamma_q"), (support, "gamma_p"))
     )
     q, prior = Normal(step_q, deviation), Normal(step_p, sigma)
-    theta = like(q.loc + q.scale * noise, mean)
+    theta = like(q.loc + q.scale * in_order(noise, weights_of(p)), mean)
     phi = steps_by_hand(problem, theta, *support, list(p["inner_lr"][:, 0]), variance)
     divergence = kl_divergence(q, prior).sum() / len(task.query_y)
     return loss_by_hand(problem, phi, *queries, variance) + kl_weight * divergence
@@ -147,7 +155,7 @@ def test_meta_testing_is_algorithm_2(problem: str) -> None:
     moved = flat(steps_by_hand(problem, mean, *support, [params["gamma_p"]], 0.3))
     outputs = []
     for draw in params["draws"]:
-        theta = like(moved + sigma * draw, mean)
+        theta = like(moved + sigma * in_order(draw, weights_of(params)), mean)
         phi = steps_by_hand(problem, theta, *support, list(params["inner_lr"][:, 0]), 0.3)
         outputs.append(network(problem, phi, task.query_x).detach())
     found = torch.stack(outputs)
