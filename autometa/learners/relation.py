@@ -94,8 +94,8 @@ class Relation(Learner[RelationHyper]):
         """
         queries = self.encoder(under("encoder", params), query_x)
         module = under("relation", params)
-        # The first layer of the concatenation is a sum of two products, which spares [Q, N, 2 ·
-        # features].
+        # On a concatenation the first layer is the sum of its two halves' products, and nothing of
+        # size [Q, N, 2 · features] arises.
         of_class, of_query = module["fc1.weight"].chunk(2, dim=1)
         x = F.linear(fast, of_class) + F.linear(queries, of_query, module["fc1.bias"])[:, None]
         for layer in ("fc2", "fc3", "fc4"):
