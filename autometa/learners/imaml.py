@@ -29,15 +29,16 @@ from .inner_loop import GradientLearner, weights_of
 class IMAMLHyper(Hyper):
     """The inner problem and how exactly it and the linear system are solved.
 
-    Defaults are those for Omniglot, 5-way 1-shot, in the authors' code. A gradient step of the
-    inner problem is stable only while its rate is below 2 / (λ + curvature of the loss): the
-    domains of ``inner_lr`` and ``penalty`` stay on that side as far as λ goes. The rate isn't
-    meta-learned, since the minimum doesn't depend on it.
+    Steps and rate are those for Omniglot, 5-way 1-shot, in the authors' code. There λ is 2, but
+    pulls in a single step after the sixteen and not in testing; in each of them, as in the paper,
+    0.5 lets weights go about as far. A gradient step is stable only while its rate is below
+    2 / (λ + curvature of the loss): the domains of ``inner_lr`` and ``penalty`` stay on that side
+    as far as λ goes. The rate isn't meta-learned, since the minimum doesn't depend on it.
     """
 
     inner_steps: int = hyper(16, Int(5, 50), "gradient steps on the support set")
     inner_lr: float = hyper(0.1, Float(1e-3, 0.1, log=True), "rate of these steps")
-    penalty: float = hyper(2.0, Float(0.1, 10.0, log=True), "λ, the pull to the initialization")
+    penalty: float = hyper(0.5, Float(0.1, 10.0, log=True), "λ, the pull to the initialization")
     cg_steps: int = hyper(5, Int(1, 10), "steps of conjugate gradients for the meta-gradient")
 
     def __post_init__(self) -> None:
