@@ -1,0 +1,69 @@
+"""Meta-SGD: learn the initialization and, for each of its numbers, the rate of the inner step.
+
+Z. Li, F. Zhou, F. Chen, H. Li: "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017,
+https://arxiv.org/abs/1707.09835
+
+A task's support set moves the weights by one step θ' = θ − α ∘ ∇L(θ) (equation 2), where α has the
+shape of θ and ∘ multiplies number by number: it holds the direction of the update as well as its
+length, and may turn negative. The outer loop learns θ and α together, along the gradient of the
+query loss at θ' (equation 3), second derivatives included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Hyper, Params, prefixed
+from .domains import Float, Int, hyper
+from .inner_loop import GradientLearner, weights_of
+
+RATES = "rates"
+
+
+@dataclass(frozen=True)
+class MetaSGDHyper(Hyper):
+    """The inner step: in the paper a single one, of rates that begin somewhere in [0.005, 0.1]."""
+
+    inner_steps: int = hyper(1, Int(1, 5), "gradient steps on the support set, of the same rates")
+    initial_rate: float = hyper(0.05, Float(0.005, 0.1), "all inner rates before meta-training")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner_steps < 1:
+            raise ValueError(f"inner_steps is {self.inner_steps}, but must be at least 1")
+        if not self.initial_rate > 0:
+            raise ValueError(f"initial_rate is {self.initial_rate}, but must be above 0")
+
+
+@dataclass(frozen=True)
+class MetaSGD(GradientLearner[MetaSGDHyper]):
+    """Meta-parameters: ``encoder.*``; ``head.*``; ``rates.<name>`` of each, in the same shape.
+
+    All rates begin equal, which makes the start that of MAML.
+    """
+
+    paper: ClassVar[str] = "Li, Zhou, Chen, Li 2017, arXiv:1707.09835"
+    hyper_type: ClassVar[type[Hyper]] = MetaSGDHyper
+
+    def init(self, ways: int, generator: torch.Generator) -> Params:
+        weights = self.network_parameters(ways, generator)
+        start = self.hyper.initial_rate
+        rates = {name: torch.full_like(value, start) for name, value in weights.items()}
+        return weights | prefixed(RATES, rates)
+
+    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
+        """The fast weights θ' (equation 2).
+
+        Raises:
+            ValueError: The task has other ways than the head.
+        """
+        self.check_ways(params, ways)
+        fast = weights_of(params)
+        for _ in range(self.hyper.inner_steps):
+            grads = self.support_grads(fast, support_x, support_y, through=True)
+            fast = {name: fast[name] - params[f"{RATES}.{name}"] * g for name, g in grads.items()}
+        return fast
