@@ -28,6 +28,7 @@ LEARNERS = Registry(
         "protonet": "autometa.learners.protonet:ProtoNet",
         "r2d2": "autometa.learners.r2d2:R2D2",
         "relation": "autometa.learners.relation:Relation",
+        "reptile": "autometa.learners.reptile:Reptile",
         "scratch": "autometa.learners.scratch:Scratch",
         "siamese": "autometa.learners.siamese:Siamese",
         "snail": "autometa.learners.snail:SNAIL",
