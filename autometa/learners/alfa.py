@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Params, initial_parameters, prefixed
+from .base import Hyper, Params, initial_parameters, linear, prefixed
 from .domains import Choice, Float, Int, hyper
 from .inner_loop import INNER_LR, GradientLearner, descend, weights_of
 from .rates import group_names
@@ -53,12 +53,9 @@ class ALFAHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise ValueError(f"inner_steps is {self.inner_steps}, but must be at least 1")
-        if self.inner_lr <= 0:
-            raise ValueError(f"inner_lr is {self.inner_lr}, but must be above 0")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}, but must be at least 0")
+        self.at_least(1, "inner_steps")
+        self.above(0, "inner_lr")
+        self.at_least(0, "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,8 @@ class ALFA(GradientLearner[ALFAHyper]):
         of them; the reference code takes the gradients in τ as constants.
         """
         state = torch.cat([self.means(weights), self.means(grads)])
-        hidden = F.relu(_linear(params, "generator.0", state))
-        alpha, beta = _linear(params, "generator.2", hidden).chunk(2)
+        hidden = F.relu(linear(params, "generator.0", state))
+        alpha, beta = linear(params, "generator.2", hidden).chunk(2)
         return alpha, beta
 
     def means(self, tensors: Params) -> Tensor:
@@ -144,7 +141,3 @@ class ALFA(GradientLearner[ALFAHyper]):
             own = params.get(f"decay.{name}")
             shrunk[name] = (1 - (decay if own is None else own * decay)) * value
         return shrunk
-
-
-def _linear(params: Params, name: str, x: Tensor) -> Tensor:
-    return F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])

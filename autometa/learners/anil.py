@@ -15,32 +15,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
-from .base import Hyper, Params, under
-from .domains import Choice, hyper
-from .inner_loop import HEAD, INNER_LR, GradientLearner, InnerLoopHyper, descend
+from .base import Hyper, Params, linear, under
+from .inner_loop import HEAD, INNER_LR, OrderHyper, RatedLearner, descend
 
 
 @dataclass(frozen=True)
-class ANILHyper(InnerLoopHyper):
+class ANILHyper(OrderHyper):
     """The inner loop of the head, and how the outer loop sees it; the defaults are MAML's.
 
     The paper compares with MAML at equal settings, and is of second order.
     """
 
-    order: str = hyper(
-        "second",
-        Choice(("first", "second")),
-        "whether to differentiate through the inner gradients",
-    )
-
 
 @dataclass(frozen=True)
-class ANIL(GradientLearner[ANILHyper]):
+class ANIL(RatedLearner[ANILHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways]; ``inner_lr``."""
 
     paper: ClassVar[str] = "Raghu, Raghu, Bengio, Vinyals 2020, arXiv:1909.09157"
@@ -50,14 +41,6 @@ class ANIL(GradientLearner[ANILHyper]):
     def fast_parameters(cls, encoder_parameters: Sequence[str]) -> list[str]:
         """The head's alone, so a rate vector has columns for nothing else."""
         return list(HEAD)
-
-    def init(self, ways: int, generator: torch.Generator) -> Params:
-        rates = self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
-        return self.network_parameters(ways, generator) | {INNER_LR: rates}
-
-    def learned(self, params: Params) -> frozenset[str]:
-        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
-        return frozenset(params) - fixed
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The fast head, ``head.weight`` [ways, features] and ``head.bias`` [ways].
@@ -72,7 +55,7 @@ class ANIL(GradientLearner[ANILHyper]):
         features = features if through else features.detach()
 
         def support_loss(head: Params) -> Tensor:
-            return self.loss(linear(head, features), support_y)
+            return self.loss(linear(head, "head", features), support_y)
 
         fast = {name: params[name] for name in HEAD}
         for rates in params[INNER_LR]:
@@ -82,9 +65,4 @@ class ANIL(GradientLearner[ANILHyper]):
 
     def predict(self, params: Params, fast: Params, query_x: Tensor) -> Tensor:
         """Outputs [Q, ways] of the fast head on features that no task changes."""
-        return linear(fast, self.encoder(under("encoder", params), query_x))
-
-
-def linear(head: Params, features: Tensor) -> Tensor:
-    """The last layer: [B, features] → [B, ways]."""
-    return F.linear(features, head["head.weight"], head["head.bias"])
+        return linear(fast, "head", self.encoder(under("encoder", params), query_x))

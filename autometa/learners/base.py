@@ -85,6 +85,18 @@ class Hyper:
         """
         return 1
 
+    def at_least(self, low: int, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is below ``low``."""
+        for name in names:
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {low}")
+
+    def above(self, low: int, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that isn't above ``low``."""
+        for name in names:
+            if not getattr(self, name) > low:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be above {low}")
+
     def __post_init__(self) -> None:
         for each in fields(self):
             domain, value = each.metadata["domain"], getattr(self, each.name)
@@ -173,6 +185,12 @@ class Learner(ABC, Generic[H]):
         """Names of the meta-parameters that the outer loop updates; the rest stay as set."""
         return frozenset(params)
 
+    def parted(self, params: Params) -> tuple[Params, Params]:
+        """The meta-parameters that the outer loop updates, and the rest."""
+        names = self.learned(params)
+        learned = {name: value for name, value in params.items() if name in names}
+        return learned, {name: value for name, value in params.items() if name not in names}
+
     def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of logits, or mean squared error."""
         if self.problem == REGRESSION:
@@ -218,14 +236,12 @@ class Learner(ABC, Generic[H]):
 
         The default differentiates :meth:`objective`.
         """
-        names = self.learned(params)
-        rest = {name: value for name, value in params.items() if name not in names}
+        point, rest = self.parted(params)
 
         def objective(learned: Params) -> tuple[Tensor, Tensor]:
             return self.objective(rest | learned, task, moment)
 
-        learned = {name: value for name, value in params.items() if name in names}
-        grads, loss, prediction = gradient(objective, learned)
+        grads, loss, prediction = gradient(objective, point)
         return grads, {"loss": loss, "score": self.score(prediction, task.query_y)}
 
     def score(self, prediction: Tensor, y: Tensor) -> Tensor:
@@ -283,6 +299,24 @@ def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:
         if value.isnan().any():
             raise ValueError(f"parameter {name!r} is set by no reset_parameters(): give it one")
     return params
+
+
+def linear(params: Params, name: str, x: Tensor) -> Tensor:
+    """The linear layer whose parameters are ``name.weight`` and ``name.bias``."""
+    return F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
+
+
+def check_ways(ways: int, trained: int, what: str) -> None:
+    """Raise a ValueError unless a task has the ways of what was trained.
+
+    Args:
+        what: ``"head was trained for"``: how the message goes on from "this", up to the number.
+    """
+    if ways != trained:
+        raise ValueError(
+            f"the task has {ways} ways, but this {what} {trained}: "
+            f"give tasks of {trained} ways, or use a learner that serves any number"
+        )
 
 
 def prefixed(prefix: str, params: Params) -> Params:

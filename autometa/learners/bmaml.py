@@ -20,16 +20,17 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad
 
 from .base import REGRESSION, Hyper, Moment, Params, Task
 from .domains import Choice, Float, Int, Rates, hyper
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
+from .ensemble import EnsembleHyper, EnsembleLearner, average, gaussian_nll
+from .inner_loop import INNER_LR, descend, weights_of
 from .rates import RateVector
 
 
 @dataclass(frozen=True)
-class BMAMLHyper(InnerLoopHyper):
+class BMAMLHyper(EnsembleHyper):
     """The particles, their posterior and the outer loss.
 
     One step of the followers and one of the leaders, as in the authors' code. The rate is MAML's of
@@ -52,25 +53,16 @@ class BMAMLHyper(InnerLoopHyper):
     prior_precision: float = hyper(
         0.0, Float(0.0, 1.0), "precision of a Gaussian prior of the weights around 0; 0: none"
     )
-    noise_variance: float = hyper(
-        0.5,
-        Float(0.01, 1.0, log=True),
-        "variance of a regression's noise; 0.5 makes the loss the squared error",
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in (("particles", self.particles), ("leader_steps", self.leader_steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.at_least(1, "particles", "leader_steps")
         if self.prior_precision < 0:
             raise ValueError(f"prior_precision is {self.prior_precision}, but must not be below 0")
-        if self.noise_variance <= 0:
-            raise ValueError(f"noise_variance is {self.noise_variance}, but must be above 0")
 
 
 @dataclass(frozen=True)
-class BMAML(GradientLearner[BMAMLHyper]):
+class BMAML(EnsembleLearner[BMAMLHyper]):
     """Meta-parameters: ``encoder.*`` and ``head.*`` of M networks, stacked; ``inner_lr``.
 
     The paper gives the precisions of noise and weights Gamma priors and particles of their own;
@@ -83,13 +75,7 @@ class BMAML(GradientLearner[BMAMLHyper]):
     def init(self, ways: int, generator: torch.Generator) -> Params:
         networks = [self.network_parameters(ways, generator) for _ in range(self.hyper.particles)]
         particles = {name: torch.stack([n[name] for n in networks]) for name in networks[0]}
-        return particles | {
-            INNER_LR: self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
-        }
-
-    def learned(self, params: Params) -> frozenset[str]:
-        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
-        return frozenset(params) - fixed
+        return particles | {INNER_LR: self.initial_rates()}
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The particles after the inner loop, stacked.
@@ -97,7 +83,7 @@ class BMAML(GradientLearner[BMAMLHyper]):
         Raises:
             ValueError: The task has other ways than the heads.
         """
-        self.check_ways({"head.weight": params["head.weight"][0]}, ways)
+        self.check_ways(params, ways)
         particles = weights_of(params)
         for rates in params[INNER_LR]:
             particles = self.step(particles, rates, support_x, support_y)
@@ -124,11 +110,6 @@ class BMAML(GradientLearner[BMAMLHyper]):
         }
         return descend(particles, down, rates, self.columns(self.hyper.inner_lr.groups))
 
-    def outputs(self, particles: Params, x: Tensor) -> Tensor:
-        """Each particle's logits or means, [M, B, ways]."""
-        found: Tensor = vmap(self.network, in_dims=(0, None))(particles, x)
-        return found
-
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Each particle's negative log-likelihood of each example, [M, B]."""
         if self.problem == REGRESSION:
@@ -136,17 +117,6 @@ class BMAML(GradientLearner[BMAMLHyper]):
         return F.cross_entropy(
             outputs.flatten(0, 1), y.repeat(len(outputs)), reduction="none"
         ).view(len(outputs), -1)
-
-    def predict(self, params: Params, fast: Params, query_x: Tensor) -> Tensor:
-        """Logarithms of the class probabilities' means over the particles; regression: means."""
-        return average(self.outputs(fast, query_x), self.problem)
-
-    def spread(self, params: Params, fast: Params, query_x: Tensor) -> Tensor | None:
-        """Of the mixture of Gaussians that the particles are: noise and variance between them."""
-        if self.problem != REGRESSION:
-            return None
-        between = self.outputs(fast, query_x).var(0, correction=0)
-        return (self.hyper.noise_variance + between).sqrt()
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """The chaser loss Σ ‖θ_m − stopgrad(leader_m)‖², or −log 1/M Σ p(y | x, θ_m).
@@ -203,16 +173,3 @@ def stein(particles: Tensor, scores: Tensor, kernel: Tensor, bandwidth: Tensor |
     apart = kernel.sum(1, keepdim=True) * flat - kernel @ flat
     phi = (kernel @ scores.flatten(1) + 2 / bandwidth * apart) / len(flat)
     return phi.view_as(particles)
-
-
-def gaussian_nll(means: Tensor, y: Tensor, variance: float) -> Tensor:
-    """−log N(y; mean, variance·I) of each example: [M, B, D], [B, D] → [M, B]."""
-    squares = (means - y).square().sum(-1)
-    return squares / (2 * variance) + y.shape[-1] / 2 * math.log(2 * math.pi * variance)
-
-
-def average(outputs: Tensor, problem: str) -> Tensor:
-    """Several networks' prediction: [M, B, N] → [B, N], means, or log of mean probabilities."""
-    if problem == REGRESSION:
-        return outputs.mean(0)
-    return outputs.log_softmax(-1).logsumexp(0) - math.log(len(outputs))

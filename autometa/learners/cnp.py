@@ -30,9 +30,11 @@ from .base import (
     Params,
     Task,
     initial_parameters,
+    linear,
     prefixed,
     under,
 )
+from .by_class import class_means
 from .domains import Choice, Int, hyper
 
 # Of the authors' code; the paper doesn't say how the standard deviation is kept positive.
@@ -52,9 +54,7 @@ class CNPHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("width", "encoder_layers", "decoder_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        self.at_least(1, "width", "encoder_layers", "decoder_layers")
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,7 @@ class CNP(Learner[CNPHyper]):
         if self.problem == REGRESSION:
             pairs = torch.cat([x.expand(ways, *x.shape), support_y.T[..., None]], -1)
             return perceptron(h, pairs).mean(1)
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(x.dtype)
-        r = member @ perceptron(h, x) / member.sum(1, keepdim=True)
+        r = class_means(perceptron(h, x), support_y, ways)
         return torch.cat([r, r.mean(0, keepdim=True).expand_as(r)], -1)
 
     def predict(self, params: Params, fast: Tensor, query_x: Tensor) -> Tensor:
@@ -139,7 +137,7 @@ class CNP(Learner[CNPHyper]):
 def perceptron(weights: Params, x: Tensor) -> Tensor:
     """Linear layers ``0.weight``, ``0.bias``, ``1.weight``, … with ReLUs between them."""
     for i in range(len(weights) // 2):
-        x = F.linear(x.relu() if i else x, weights[f"{i}.weight"], weights[f"{i}.bias"])
+        x = linear(weights, f"{i}", x.relu() if i else x)
     return x
 
 

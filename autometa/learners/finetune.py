@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from .base import CLASSES, Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .by_class import class_means
 from .domains import Choice, Float, Int, hyper
 
 
@@ -42,10 +43,8 @@ class FinetuneHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head_steps < 0:
-            raise ValueError(f"head_steps is {self.head_steps}, but must be at least 0")
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}, but must be above 0")
+        self.at_least(0, "head_steps")
+        self.above(0, "scale")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,4 @@ class Finetune(Learner[FinetuneHyper]):
         if self.hyper.head == "linear":
             weight = features.new_zeros(ways, features.shape[1])
             return {"weight": weight, "bias": features.new_zeros(ways)}
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(features.dtype)
-        unit = F.normalize(features, dim=-1)
-        return {"weight": member @ unit / member.sum(1, keepdim=True)}
+        return {"weight": class_means(F.normalize(features, dim=-1), support_y, ways)}

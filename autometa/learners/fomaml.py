@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .base import Hyper, Params
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
+from .inner_loop import InnerLoopHyper, RatedLearner, weights_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class FOMAMLHyper(InnerLoopHyper):
 
 
 @dataclass(frozen=True)
-class FOMAML(GradientLearner[FOMAMLHyper]):
+class FOMAML(RatedLearner[FOMAMLHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways]; ``inner_lr``.
 
     Learned rates get the gradient −∇L(θ')·g of each step's g, in the same approximation.
@@ -36,14 +35,6 @@ class FOMAML(GradientLearner[FOMAMLHyper]):
     paper: ClassVar[str] = "Finn, Abbeel, Levine 2017, section 5.2, arXiv:1703.03400"
     hyper_type: ClassVar[type[Hyper]] = FOMAMLHyper
 
-    def init(self, ways: int, generator: torch.Generator) -> Params:
-        rates = self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
-        return self.network_parameters(ways, generator) | {INNER_LR: rates}
-
-    def learned(self, params: Params) -> frozenset[str]:
-        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
-        return frozenset(params) - fixed
-
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The fast weights θ' = θ − Σ α g, whose derivative in θ is the identity.
 
@@ -51,9 +42,4 @@ class FOMAML(GradientLearner[FOMAMLHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        columns = self.columns(self.hyper.inner_lr.groups)
-        fast = weights_of(params)
-        for rates in params[INNER_LR]:
-            grads = self.support_grads(fast, support_x, support_y, through=False)
-            fast = descend(fast, grads, rates, columns)
-        return fast
+        return self.inner_loop(params, weights_of(params), support_x, support_y, through=False)

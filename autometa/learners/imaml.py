@@ -22,7 +22,7 @@ from torch.func import vjp
 
 from .base import START, Hyper, Moment, Params, Task, gradient
 from .domains import Float, Int, hyper
-from .inner_loop import GradientLearner, weights_of
+from .inner_loop import GradientLearner, flatten, unflatten, weights_of
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,8 @@ class IMAMLHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("inner_steps", "cg_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        for name in ("inner_lr", "penalty"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
+        self.at_least(1, "inner_steps", "cg_steps")
+        self.above(0, "inner_lr", "penalty")
 
 
 @dataclass(frozen=True)
@@ -134,15 +130,3 @@ def conjugate_gradients(system: Callable[[Tensor], Tensor], target: Tensor, step
         previous, norm = norm, residual @ residual
         direction = residual + norm / torch.where(going, previous, 1.0) * direction
     return x
-
-
-def flatten(tensors: Params) -> Tensor:
-    """All numbers as one vector [P]."""
-    return torch.cat([value.reshape(-1) for value in tensors.values()])
-
-
-def unflatten(vector: Tensor, like: Params) -> Params:
-    """The inverse of :func:`flatten`."""
-    parts = torch.split(vector, [value.numel() for value in like.values()])
-    named = zip(like.items(), parts, strict=True)
-    return {name: part.reshape(value.shape) for (name, value), part in named}

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .base import SCHEDULES, Hyper, Learner, Params, prefixed, under
+from .by_class import class_means, members
 from .domains import Choice, Float, hyper
 
 LOG_SIGMA = "log_sigma"
@@ -42,9 +43,7 @@ class IMPHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in (("alpha", self.alpha), ("sigma", self.sigma)):
-            if value <= 0:
-                raise ValueError(f"{name} is {value}, but must be above 0")
+        self.above(0, "alpha", "sigma")
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,8 @@ class IMP(Learner[IMPHyper]):
         or stayed empty, belong to no class. Every class needs an example.
         """
         z = self.encoder(under("encoder", params), support_x)
-        classes = torch.arange(ways, device=support_y.device)
-        labels = torch.cat([classes, support_y])
-        of_class = (support_y == classes[:, None]).to(z.dtype)
-        means = of_class @ z / of_class.sum(1, keepdim=True)
+        labels = torch.cat([torch.arange(ways, device=support_y.device), support_y])
+        means = class_means(z, support_y, ways)
         distances = _squared_distances(z, torch.cat([means, z]))
         sigma = params[LOG_SIGMA].exp()
         own = support_y[:, None] == labels
@@ -89,7 +86,7 @@ class IMP(Learner[IMPHyper]):
         # class whose examples have all gone elsewhere.
         kept = mass > EMPTY
         centres = assigned.T @ z / torch.where(kept, mass, 1)[:, None]
-        return {"centres": centres, "member": (labels == classes[:, None]) & kept}
+        return {"centres": centres, "member": members(labels, ways) & kept}
 
     def predict(self, params: Params, fast: dict[str, Tensor], query_x: Tensor) -> Tensor:
         """−d / 2σ of each class's nearest cluster; prototypical networks' logits for σ = ½."""

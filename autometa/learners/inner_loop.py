@@ -9,10 +9,9 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
@@ -23,11 +22,13 @@ from .base import (
     Hyper,
     Learner,
     Params,
+    check_ways,
     initial_parameters,
+    linear,
     prefixed,
     under,
 )
-from .domains import Int, Rates, hyper
+from .domains import Choice, Int, Rates, hyper
 from .rates import RateVector, group_index
 
 HEAD = ("head.weight", "head.bias")
@@ -50,8 +51,21 @@ class InnerLoopHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise ValueError(f"inner_steps is {self.inner_steps}, but must be at least 1")
+        self.at_least(1, "inner_steps")
+
+
+R = TypeVar("R", bound=InnerLoopHyper)
+
+
+@dataclass(frozen=True)
+class OrderHyper(InnerLoopHyper):
+    """The inner loop, and how the outer loop sees it."""
+
+    order: str = hyper(
+        "second",
+        Choice(("first", "second")),
+        "whether to differentiate through the inner gradients",
+    )
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,11 @@ class GradientLearner(Learner[H], ABC):
 
     def network(self, weights: Params, x: Tensor) -> Tensor:
         """Outputs [B, ways] of the encoder and the head."""
-        features = self.encoder(under("encoder", weights), x)
-        return F.linear(features, weights["head.weight"], weights["head.bias"])
+        return linear(weights, "head", self.encoder(under("encoder", weights), x))
+
+    def support_loss(self, weights: Params, x: Tensor, y: Tensor) -> Tensor:
+        """What the inner loop minimises."""
+        return self.loss(self.network(weights, x), y)
 
     def support_grads(self, weights: Params, x: Tensor, y: Tensor, *, through: bool) -> Params:
         """Gradient of the support loss in the weights.
@@ -88,11 +105,8 @@ class GradientLearner(Learner[H], ABC):
             through: Whether it may itself be differentiated (second order), or is a constant.
         """
 
-        def support_loss(weights: Params) -> Tensor:
-            return self.loss(self.network(weights, x), y)
-
         here = weights if through else {name: value.detach() for name, value in weights.items()}
-        grads: Params = grad(support_loss)(here)
+        grads: Params = grad(self.support_loss)(here, x, y)
         return grads
 
     @property
@@ -108,12 +122,33 @@ class GradientLearner(Learner[H], ABC):
 
     def check_ways(self, params: Params, ways: int) -> None:
         """Raise a ValueError unless the head has as many outputs as the task has ways."""
-        trained = params["head.weight"].shape[0]
-        if ways != trained:
-            raise ValueError(
-                f"the task has {ways} ways, but this head was trained for {trained}: "
-                f"give tasks of {trained} ways, or use a learner that serves any number"
-            )
+        check_ways(ways, params["head.weight"].shape[-2], "head was trained for")
+
+
+@dataclass(frozen=True)
+class RatedLearner(GradientLearner[R], ABC):
+    """One whose inner steps go by a rate vector, the meta-parameter ``inner_lr``."""
+
+    def init(self, ways: int, generator: torch.Generator) -> Params:
+        return self.network_parameters(ways, generator) | {INNER_LR: self.initial_rates()}
+
+    def initial_rates(self) -> Tensor:
+        """The rate vector before meta-training, [steps, groups]."""
+        return self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
+
+    def learned(self, params: Params) -> frozenset[str]:
+        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
+        return frozenset(params) - fixed
+
+    def inner_loop(
+        self, params: Params, weights: Params, x: Tensor, y: Tensor, *, through: bool
+    ) -> Params:
+        """The weights after all steps on a support set; ``through`` as of :meth:`support_grads`."""
+        columns = self.columns(self.hyper.inner_lr.groups)
+        for rates in params[INNER_LR]:
+            grads = self.support_grads(weights, x, y, through=through)
+            weights = descend(weights, grads, rates, columns)
+        return weights
 
 
 def weights_of(params: Params) -> Params:
@@ -128,3 +163,15 @@ def descend(weights: Params, grads: Params, rates: Tensor, columns: Mapping[str,
     """
     moved = {name: weights[name] - rates[columns[name]] * g for name, g in grads.items()}
     return weights | moved
+
+
+def flatten(tensors: Params) -> Tensor:
+    """All numbers as one vector [P]."""
+    return torch.cat([value.reshape(-1) for value in tensors.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """The inverse of :func:`flatten`."""
+    parts = torch.split(vector, [value.numel() for value in like.values()])
+    named = zip(like.items(), parts, strict=True)
+    return {name: part.reshape(value.shape) for (name, value), part in named}

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from .base import Hyper, Learner, Moment, Params, Task, prefixed, under
+from .by_class import class_means
 from .domains import Choice, Float, Int, hyper
 
 ENCODER, DECODER = "latent.weight", "decoder.weight"
@@ -59,8 +60,7 @@ class LEOHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.latents < 1:
-            raise ValueError(f"latents is {self.latents}, but must be at least 1")
+        self.at_least(1, "latents")
         steps = ("latent_steps", "finetune_steps")
         for name in (*steps, "kl_weight", "encoder_penalty", "l2_penalty", "orthogonality"):
             if getattr(self, name) < 0:
@@ -149,8 +149,7 @@ class LEO(Learner[LEOHyper]):
         left, right = (F.linear(codes, half) for half in first.chunk(2, dim=1))
         pairs = F.relu(F.linear(F.relu(left[:, None] + right), second))
         relations = F.linear(pairs.mean(1), third)
-        member = (y == torch.arange(ways, device=y.device)[:, None]).to(x.dtype)
-        mean, log_std = (member @ relations / member.sum(1, keepdim=True)).chunk(2, dim=1)
+        mean, log_std = class_means(relations, y, ways).chunk(2, dim=1)
         return mean, log_std
 
     def _decode(self, params: Params, z: Tensor, draw: Tensor) -> Tensor:

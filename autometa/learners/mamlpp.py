@@ -143,11 +143,10 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         self, params: Params, task: Task, moment: Moment = START
     ) -> tuple[Params, dict[str, Tensor]]:
         """Also ``observed.*`` among the metrics: what :meth:`absorb` averages."""
-        names = self.learned(params)
-        rest = {name: value for name, value in params.items() if name not in names}
+        point, rest = self.parted(params)
         grads, loss, (prediction, observed) = gradient(
             lambda learned: self.observed_objective(rest | learned, task, moment),
-            {name: value for name, value in params.items() if name in names},
+            point,
         )
         score = self.score(prediction, task.query_y)
         return grads, {"loss": loss, "score": score, **prefixed("observed", observed)}

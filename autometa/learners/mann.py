@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .base import Hyper, Moment, Params, Task, initial_parameters, linear, prefixed, under
+from .by_class import members
 from .domains import Choice, Float, Int, hyper
-from .snail import dealt
+from .recurrent import lstm_cell
+from .sequences import SequenceLearner, dealt, shuffled
 
 State = dict[str, Tensor]
 
@@ -48,19 +49,16 @@ class MANNHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("controller_size", "slots", "slot_size", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        self.at_least(1, "controller_size", "slots", "slot_size", "heads")
         if self.heads > self.slots:
             raise ValueError(f"heads is {self.heads}, but must be at most slots, {self.slots}")
         if not 0 <= self.usage_decay <= 1:
             raise ValueError(f"usage_decay is {self.usage_decay}, but must be in [0, 1]")
-        if self.sharpness <= 0:
-            raise ValueError(f"sharpness is {self.sharpness}, but must be above 0")
+        self.above(0, "sharpness")
 
 
 @dataclass(frozen=True)
-class MANN(Learner[MANNHyper]):
+class MANN(SequenceLearner[MANNHyper]):
     """Meta-parameters: ``encoder.*``; ``lstm.*``; ``key.*`` and ``gate`` [heads]; ``out.*``.
 
     A query is the step after the support set, each from the same state. In the paper's sequences of
@@ -99,17 +97,13 @@ class MANN(Learner[MANNHyper]):
     def predict(self, params: Params, fast: State, query_x: Tensor) -> Tensor:
         return self.step(params, fast, self.encoder(under("encoder", params), query_x))[1]
 
-    def noise_size(self, params: Params, task: Task) -> int:
-        return task.support_y.shape[-1]
-
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Cross-entropy a step of the sequences "support set in random order, one query".
 
         The paper's sum of all steps, divided by their number; the mean over the queries.
         """
-        order = moment.noise.argsort(stable=True)
-        y = task.support_y[order]
-        state, earlier = self.read(params, task.support_x[order], y, task.ways)
+        x, y = shuffled(task, moment)
+        state, earlier = self.read(params, x, y, task.ways)
         prediction = self.predict(params, state, task.query_x)
         loss = self.loss(prediction, task.query_y)
         if self.hyper.scored == "all":
@@ -123,14 +117,9 @@ class MANN(Learner[MANNHyper]):
         Raises:
             ValueError: The task has other ways than the network.
         """
-        trained = len(params["out.bias"])
-        if ways != trained:
-            raise ValueError(
-                f"the task has {ways} ways, but this network reads labels of {trained}: "
-                f"give tasks of {trained} ways, or use a learner that serves any number"
-            )
+        self.check_ways(params, ways)
         features = self.encoder(under("encoder", params), x)
-        labels = (y[:, None] == torch.arange(ways, device=y.device)).to(features.dtype)
+        labels = members(y, ways).T.to(features.dtype)
         state, logits = self._start(features.new_zeros(1, 1), ways), []
         for t in range(len(y)):
             state, output = self.step(params, state, features[t : t + 1])
@@ -143,17 +132,17 @@ class MANN(Learner[MANNHyper]):
         seen = [x, state["label"].expand(len(x), -1)]
         if self._remembers:
             seen.append(state["read"].expand(len(x), -1))
-        hidden, cell = lstm(
+        hidden, cell = lstm_cell(
             under("lstm", params), torch.cat(seen, -1), state["hidden"], state["cell"]
         )
         new, output = {**state, "hidden": hidden, "cell": cell}, hidden
         if self._remembers:
             # How the controller makes its keys isn't said; tanh keeps what is written bounded.
-            keys = F.linear(hidden, params["key.weight"], params["key.bias"]).tanh()
+            keys = linear(params, "key", hidden).tanh()
             keys = keys.view(len(x), self.hyper.heads, self.hyper.slot_size)
             new |= self._access(params["gate"], state, keys)
             output = torch.cat([hidden, new["read"]], -1)
-        return new, F.linear(output, params["out.weight"], params["out.bias"])
+        return new, linear(params, "out", output)
 
     def _access(self, gate: Tensor, state: State, keys: Tensor) -> State:
         h = self.hyper
@@ -170,15 +159,6 @@ class MANN(Learner[MANNHyper]):
             state["usage"] = zero.expand(1, h.slots)
             state["read"] = zero.expand(1, h.heads * h.slot_size)
         return state
-
-
-def lstm(weights: Params, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM: its new hidden and cell state, [B, units] each."""
-    gates = F.linear(x, weights["weight_ih"], weights["bias_ih"])
-    gates = gates + F.linear(hidden, weights["weight_hh"], weights["bias_hh"])
-    i, f, g, o = gates.chunk(4, -1)
-    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-    return o.sigmoid() * cell.tanh(), cell
 
 
 def access(state: State, keys: Tensor, gate: Tensor, *, decay: float, sharpness: float) -> State:

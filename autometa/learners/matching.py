@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Hyper, Learner, Params, initial_parameters, prefixed, under
+from .by_class import members
 from .domains import Choice, Float, Int, hyper
+from .recurrent import lstm_cell
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,8 @@ class MatchingHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}, but must be above 0")
-        if self.processing_steps < 1:
-            raise ValueError(f"processing_steps is {self.processing_steps}, but must be at least 1")
+        self.above(0, "scale")
+        self.at_least(1, "processing_steps")
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ class Matching(Learner[MatchingHyper]):
         support = self.encoder(under("encoder", params), support_x)
         if self.hyper.full_context:
             support = self._read_in_order(params, support)
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(support.dtype)
-        return {"support": support, "member": member}
+        return {"support": support, "member": members(support_y, ways).to(support.dtype)}
 
     def predict(self, params: Params, fast: dict[str, Tensor], query_x: Tensor) -> Tensor:
         """The logarithms of equation 1, [Q, N]: as logits they are their own log-softmax."""
@@ -115,7 +113,7 @@ class Matching(Learner[MatchingHyper]):
             # Equation 3 has the read-out beside the hidden state; beside the input it meets the
             # same gates, which are linear in all three.
             inputs = torch.cat([queries, read], dim=-1)
-            output, cell = _lstm_cell(weights, inputs, hidden, cell)
+            output, cell = lstm_cell(weights, inputs, hidden, cell)
             hidden = output + queries  # Equation 4.
         return hidden
 
@@ -125,15 +123,6 @@ def _lstm(weights: Params, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     hidden = cell = torch.zeros_like(inputs[0])
     states = []
     for x in inputs:
-        hidden, cell = _lstm_cell(weights, x, hidden, cell)
+        hidden, cell = lstm_cell(weights, x, hidden, cell)
         states.append(hidden)
     return states
-
-
-def _lstm_cell(weights: Params, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of :class:`torch.nn.LSTMCell`, of operations that ``vmap`` batches."""
-    gates = F.linear(x, weights["weight_ih"], weights["bias_ih"])
-    gates = gates + F.linear(hidden, weights["weight_hh"], weights["bias_hh"])
-    enter, keep, candidate, leave = gates.chunk(4, dim=-1)
-    cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-    return leave.sigmoid() * cell.tanh(), cell

@@ -24,7 +24,8 @@ from torch.func import grad_and_value
 
 from .base import CLASSIFICATION, Hyper, Params
 from .domains import Choice, Float, Int, hyper
-from .inner_loop import GradientLearner, weights_of
+from .inner_loop import GradientLearner, flatten, unflatten, weights_of
+from .recurrent import lstm_state
 
 P = 10.0
 INITIAL_SCALE = 0.01
@@ -48,9 +49,7 @@ class MetaLSTMHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in (("inner_steps", self.inner_steps), ("hidden", self.hidden)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.at_least(1, "inner_steps", "hidden")
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,13 @@ class MetaLSTM(GradientLearner[MetaLSTMHyper]):
         def support_loss(weights: Params) -> Tensor:
             return self.loss(self.network(weights, support_x), support_y)
 
-        theta = flat(like)
+        theta = flatten(like)
         h = c = theta.new_zeros(len(theta), self.hyper.hidden)
         forget = rate = torch.zeros_like(theta)
         for _ in range(self.hyper.inner_steps):
             # The gradient independence assumption: to the outer loop both are constants.
-            grads, loss = grad_and_value(support_loss)(unflat(theta.detach(), like))
-            slope = flat(grads)
+            grads, loss = grad_and_value(support_loss)(unflatten(theta.detach(), like))
+            slope = flatten(grads)
             seen = torch.cat([preprocess(slope), preprocess(loss).expand(len(slope), 2)], 1)
             h, c = lstm_cell(params, seen, h, c)
             # The paper doesn't say what the gates of step 0 are; its authors begin with zeros.
@@ -109,7 +108,7 @@ class MetaLSTM(GradientLearner[MetaLSTMHyper]):
                 gate(params, "input", h, theta, rate),
             )
             theta = forget * theta - rate * slope
-        return unflat(theta, like)
+        return unflatten(theta, like)
 
 
 def preprocess(x: Tensor) -> Tensor:
@@ -125,9 +124,7 @@ def lstm_cell(params: Params, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, 
     """A step of a standard LSTM, every coordinate for itself; ``x`` [P, 4], ``h``, ``c`` [P, H]."""
     sums = F.linear(x, params["lstm.weight_ih"], params["lstm.bias"])
     sums = sums + F.linear(h, params["lstm.weight_hh"])
-    i, f, g, o = sums.chunk(4, dim=1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    return lstm_state(sums, c)
 
 
 def gate(params: Params, name: str, h: Tensor, theta: Tensor, last: Tensor) -> Tensor:
@@ -135,17 +132,3 @@ def gate(params: Params, name: str, h: Tensor, theta: Tensor, last: Tensor) -> T
     # Summand by summand, which spares a copy of ``h`` for every gate and step.
     of_h, of_theta, of_last = torch.split(params[f"{name}.weight"][0], [h.shape[1], 1, 1])
     return torch.sigmoid(h @ of_h + of_theta * theta + of_last * last + params[f"{name}.bias"])
-
-
-def flat(weights: Params) -> Tensor:
-    """All numbers in a row, [P]."""
-    return torch.cat([value.reshape(-1) for value in weights.values()])
-
-
-def unflat(theta: Tensor, like: Params) -> Params:
-    """The inverse of :func:`flat`."""
-    parts = torch.split(theta, [value.numel() for value in like.values()])
-    return {
-        name: part.reshape(value.shape)
-        for part, (name, value) in zip(parts, like.items(), strict=True)
-    }

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SCHEDULES, Hyper, Learner, Moment, Params, Task, prefixed, under
+from .by_class import members
 from .domains import Choice, Float, Int, hyper
 
 SCALE = "scale"
@@ -49,13 +50,10 @@ class MetaOptNetHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("cost", "scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
+        self.above(0, "cost", "scale")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}, but must be in [0, 1)")
-        if self.solver_steps < 1:
-            raise ValueError(f"solver_steps is {self.solver_steps}, but must be at least 1")
+        self.at_least(1, "solver_steps")
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ class MetaOptNet(Learner[MetaOptNetHyper]):
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Tensor:
         """The weights [N, features] of the machine, which has no biases."""
         x = self.encoder(under("encoder", params), support_x)
-        classes = torch.arange(ways, device=support_y.device)
-        one_hot = (support_y[:, None] == classes).to(x.dtype)
+        one_hot = members(support_y, ways).T.to(x.dtype)
         # In single precision an interior point method gets to a few digits only.
         kernel = x.double() @ x.double().T
         dual = support_vectors(kernel, one_hot.double(), self.hyper.cost, self.hyper.solver_steps)

@@ -33,10 +33,8 @@ class MetaSGDHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise ValueError(f"inner_steps is {self.inner_steps}, but must be at least 1")
-        if not self.initial_rate > 0:
-            raise ValueError(f"initial_rate is {self.initial_rate}, but must be above 0")
+        self.at_least(1, "inner_steps")
+        self.above(0, "initial_rate")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .base import Fast, Hyper, Learner, Params
+from .by_class import members
 from .domains import Float, hyper
 
 SCALE = "scale"
@@ -44,8 +45,7 @@ class Nearest(Learner[NearestHyper]):
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Fast:
         """The support pixels [S, D], and which class [N, S] each is of."""
-        classes = torch.arange(ways, device=support_y.device)
-        return support_x.flatten(1), support_y == classes[:, None]
+        return support_x.flatten(1), members(support_y, ways)
 
     def predict(self, params: Params, fast: Fast, query_x: Tensor) -> Tensor:
         """Minus the scaled mean squared pixel distance to the nearest image of each class."""

@@ -19,12 +19,12 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from .base import REGRESSION, Hyper, Moment, Params, Task, prefixed, under
-from .bmaml import average, gaussian_nll
 from .domains import Float, Int, hyper
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
+from .ensemble import EnsembleHyper, EnsembleLearner, average, gaussian_nll
+from .inner_loop import INNER_LR, weights_of
 
 PRIOR, POSTERIOR = "log_variance", "posterior_log_variance"
 GAMMA_P, GAMMA_Q = "gamma_p", "gamma_q"
@@ -32,7 +32,7 @@ DRAWS = "draws"
 
 
 @dataclass(frozen=True)
-class PlatipusHyper(InnerLoopHyper):
+class PlatipusHyper(EnsembleHyper):
     """The distributions and the bound; ``kl_weight`` 1 is the paper's objective."""
 
     samples: int = hyper(5, Int(1, 10), "initializations of a task after meta-training")
@@ -41,26 +41,18 @@ class PlatipusHyper(InnerLoopHyper):
         0.01, Float(1e-3, 0.1, log=True), "standard deviations of p and q before meta-training"
     )
     gamma: float = hyper(0.01, Float(1e-3, 1.0, log=True), "rates γ_p and γ_q before meta-training")
-    noise_variance: float = hyper(
-        0.5,
-        Float(0.01, 1.0, log=True),
-        "variance of a regression's noise; 0.5 makes the loss the squared error",
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}, but must be at least 1")
+        self.at_least(1, "samples")
         for name in ("kl_weight", "gamma"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be below 0")
-        for name in ("deviation", "noise_variance"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
+        self.above(0, "deviation")
 
 
 @dataclass(frozen=True)
-class Platipus(GradientLearner[PlatipusHyper]):
+class Platipus(EnsembleLearner[PlatipusHyper]):
     """Meta-parameters: ``encoder.*`` and ``head.*``, which are μ_θ; ``log_variance.*`` and
     ``posterior_log_variance.*``, log σ²_θ and log v_q of each weight; ``gamma_p`` and ``gamma_q``,
     numbers; ``inner_lr``; ``draws`` [L, weights], which aren't learned.
@@ -82,13 +74,12 @@ class Platipus(GradientLearner[PlatipusHyper]):
             **prefixed(POSTERIOR, {n: torch.full_like(v, log_variance) for n, v in mean.items()}),
             GAMMA_P: torch.tensor(self.hyper.gamma),
             GAMMA_Q: torch.tensor(self.hyper.gamma),
-            INNER_LR: self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated),
+            INNER_LR: self.initial_rates(),
             DRAWS: torch.randn(self.hyper.samples, size, generator=generator),
         }
 
     def learned(self, params: Params) -> frozenset[str]:
-        fixed = {DRAWS} if self.hyper.inner_lr.mode == "learned" else {DRAWS, INNER_LR}
-        return frozenset(params) - fixed
+        return super().learned(params) - {DRAWS}
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """Algorithm 2: L initializations drawn from p(θ | D_train) and adapted, stacked.
@@ -101,21 +92,11 @@ class Platipus(GradientLearner[PlatipusHyper]):
         log_variance = under(PRIOR, params)
 
         def adapted(draw: Tensor) -> Params:
-            return self.inner_loop(params, sample(mean, log_variance, draw), support_x, support_y)
+            theta = sample(mean, log_variance, draw)
+            return self.inner_loop(params, theta, support_x, support_y, through=True)
 
         fast: Params = vmap(adapted)(params[DRAWS])
         return fast
-
-    def predict(self, params: Params, fast: Params, query_x: Tensor) -> Tensor:
-        """Logarithms of the class probabilities' means over the L networks; regression: means."""
-        return average(self._outputs(fast, query_x), self.problem)
-
-    def spread(self, params: Params, fast: Params, query_x: Tensor) -> Tensor | None:
-        """Of the mixture of L Gaussians: noise and variance between the networks."""
-        if self.problem != REGRESSION:
-            return None
-        between = self._outputs(fast, query_x).var(0, correction=0)
-        return (self.hyper.noise_variance + between).sqrt()
 
     def noise_size(self, params: Params, task: Task) -> int:
         return sum(value.numel() for value in weights_of(params).values())
@@ -133,7 +114,7 @@ class Platipus(GradientLearner[PlatipusHyper]):
         prior = self.moved_mean(params, params[GAMMA_P], *support)
         log_variances = under(POSTERIOR, params), under(PRIOR, params)
         theta = sample(posterior, log_variances[0], moment.noise)
-        fast = self.inner_loop(params, theta, *support)
+        fast = self.inner_loop(params, theta, *support, through=True)
         outputs = self.network(fast, task.query_x)
         divergence = gaussian_kl(posterior, log_variances[0], prior, log_variances[1])
         loss = self.negative_log_likelihood(outputs, task.query_y)
@@ -143,14 +124,8 @@ class Platipus(GradientLearner[PlatipusHyper]):
     def moved_mean(self, params: Params, gamma: Tensor, x: Tensor, y: Tensor) -> Params:
         """μ_θ − γ ∇L(μ_θ, D), the mean of p or q."""
         mean = weights_of(params)
-        return {name: mean[name] - gamma * g for name, g in self._grads(mean, x, y).items()}
-
-    def inner_loop(self, params: Params, theta: Params, x: Tensor, y: Tensor) -> Params:
-        """MAML's steps from an initialization θ."""
-        columns = self.columns(self.hyper.inner_lr.groups)
-        for rates in params[INNER_LR]:
-            theta = descend(theta, self._grads(theta, x, y), rates, columns)
-        return theta
+        grads = self.support_grads(mean, x, y, through=True)
+        return {name: mean[name] - gamma * g for name, g in grads.items()}
 
     def negative_log_likelihood(self, outputs: Tensor, y: Tensor) -> Tensor:
         """L, the mean over the examples."""
@@ -158,16 +133,8 @@ class Platipus(GradientLearner[PlatipusHyper]):
             return gaussian_nll(outputs, y, self.hyper.noise_variance).mean()
         return F.cross_entropy(outputs, y)
 
-    def _grads(self, weights: Params, x: Tensor, y: Tensor) -> Params:
-        def loss(weights: Params) -> Tensor:
-            return self.negative_log_likelihood(self.network(weights, x), y)
-
-        grads: Params = grad(loss)(weights)
-        return grads
-
-    def _outputs(self, networks: Params, x: Tensor) -> Tensor:
-        found: Tensor = vmap(self.network, in_dims=(0, None))(networks, x)
-        return found
+    def support_loss(self, weights: Params, x: Tensor, y: Tensor) -> Tensor:
+        return self.negative_log_likelihood(self.network(weights, x), y)
 
 
 def sample(mean: Params, log_variance: Params, noise: Tensor) -> Params:

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from .base import CLASSIFICATION, Hyper, Params, prefixed, under
-from .domains import Choice, Int, Rates, hyper
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
+from .by_class import class_means
+from .domains import Int, Rates, hyper
+from .inner_loop import INNER_LR, OrderHyper, RatedLearner, weights_of
 from .rates import RateVector
 
 
 @dataclass(frozen=True)
-class ProtoMAMLHyper(InnerLoopHyper):
+class ProtoMAMLHyper(OrderHyper):
     """The inner loop, and how the outer loop sees it.
 
     The paper's experiments are of first order. The settings published with its code have 1 to 10
@@ -36,15 +37,10 @@ class ProtoMAMLHyper(InnerLoopHyper):
     inner_lr: RateVector = hyper(  # noqa: RUF009 (a rate vector is frozen)
         RateVector("fixed", "scalar", ((0.01,),)), Rates(1e-4, 0.5), "rate of each inner step"
     )
-    order: str = hyper(
-        "second",
-        Choice(("first", "second")),
-        "whether to differentiate through the inner gradients",
-    )
 
 
 @dataclass(frozen=True)
-class ProtoMAML(GradientLearner[ProtoMAMLHyper]):
+class ProtoMAML(RatedLearner[ProtoMAMLHyper]):
     """Meta-parameters: ``encoder.*``; ``inner_lr``, whose columns count the head in."""
 
     paper: ClassVar[str] = "Triantafillou et al. 2020, arXiv:1903.03096"
@@ -53,12 +49,8 @@ class ProtoMAML(GradientLearner[ProtoMAMLHyper]):
     hyper_type: ClassVar[type[Hyper]] = ProtoMAMLHyper
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
-        rates = self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
-        return prefixed("encoder", self.encoder.init(generator)) | {INNER_LR: rates}
-
-    def learned(self, params: Params) -> frozenset[str]:
-        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
-        return frozenset(params) - fixed
+        encoder = prefixed("encoder", self.encoder.init(generator))
+        return encoder | {INNER_LR: self.initial_rates()}
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The fast weights after the inner loop; every class needs an example.
@@ -66,14 +58,10 @@ class ProtoMAML(GradientLearner[ProtoMAMLHyper]):
         The steps take the head for weights of its own, not for a function of the encoder; only the
         outer gradient follows the prototypes, in first order too.
         """
-        columns = self.columns(self.hyper.inner_lr.groups)
         through = self.hyper.order == "second"
         embedded = self.encoder(under("encoder", params), support_x)
-        fast = weights_of(params) | prototype_head(embedded, support_y, ways)
-        for rates in params[INNER_LR]:
-            grads = self.support_grads(fast, support_x, support_y, through=through)
-            fast = descend(fast, grads, rates, columns)
-        return fast
+        start = weights_of(params) | prototype_head(embedded, support_y, ways)
+        return self.inner_loop(params, start, support_x, support_y, through=through)
 
 
 def prototype_head(embedded: Tensor, y: Tensor, ways: int) -> Params:
@@ -81,7 +69,5 @@ def prototype_head(embedded: Tensor, y: Tensor, ways: int) -> Params:
 
     Shapes: ``embedded`` [n, features], ``y`` [n] of 0…N−1.
     """
-    classes = torch.arange(ways, device=y.device)
-    member = (y == classes[:, None]).to(embedded.dtype)
-    prototypes = member @ embedded / member.sum(1, keepdim=True)
+    prototypes = class_means(embedded, y, ways)
     return {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(1)}

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SCHEDULES, Hyper, Learner, Params, prefixed, under
+from .by_class import class_means
 from .domains import Choice, Float, hyper
 
 LOG_SCALE = "log_scale"
@@ -50,8 +51,7 @@ class ProtoNetHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}, but must be above 0")
+        self.above(0, "scale")
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ class ProtoNet(Learner[ProtoNetHyper]):
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Tensor:
         """The prototypes [N, features] (equation 1); every class needs an example."""
         embedded = self.encoder(under("encoder", params), support_x)
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(embedded.dtype)
-        return member @ embedded / member.sum(1, keepdim=True)
+        return class_means(embedded, support_y, ways)
 
     def predict(self, params: Params, fast: Tensor, query_x: Tensor) -> Tensor:
         """Scaled similarities: the logits whose softmax is equation 2."""

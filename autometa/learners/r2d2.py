@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import CLASSIFICATION, REGRESSION, SCHEDULES, Hyper, Learner, Params, prefixed, under
+from .by_class import members
 from .domains import Choice, Float, Int, hyper
 
 RIDGE = "ridge"
@@ -57,11 +58,8 @@ class R2D2Hyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("penalty", "scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
-        if self.newton_steps < 1:
-            raise ValueError(f"newton_steps is {self.newton_steps}, but must be at least 1")
+        self.above(0, "penalty", "scale")
+        self.at_least(1, "newton_steps")
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,7 @@ class R2D2(Learner[R2D2Hyper]):
         penalty = params[LOG_PENALTY].exp()
         if self.problem == REGRESSION:
             return ridge(x, support_y, penalty)
-        classes = torch.arange(ways, device=support_y.device)
-        one_hot = (support_y[:, None] == classes).to(x.dtype)
+        one_hot = members(support_y, ways).T.to(x.dtype)
         if self.hyper.solver == LOGISTIC:
             return logistic(x, one_hot, penalty, self.hyper.newton_steps)
         return ridge(x, one_hot, penalty)

@@ -26,9 +26,11 @@ from .base import (
     Params,
     Task,
     initial_parameters,
+    linear,
     prefixed,
     under,
 )
+from .by_class import members
 from .domains import Choice, Int, hyper
 
 
@@ -48,9 +50,7 @@ class RelationHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in (("width", self.width), ("hidden", self.hidden)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.at_least(1, "width", "hidden")
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class Relation(Learner[RelationHyper]):
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Tensor:
         """The classes' sums of embedded examples, [N, features]."""
         embedded = self.encoder(under("encoder", params), support_x)
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(embedded.dtype)
-        return member @ embedded
+        return members(support_y, ways).to(embedded.dtype) @ embedded
 
     def predict(self, params: Params, fast: Tensor, query_x: Tensor) -> Tensor:
         """Relation scores before the sigmoid, [Q, N]: they rank the classes as the scores do.
@@ -99,14 +97,13 @@ class Relation(Learner[RelationHyper]):
         of_class, of_query = module["fc1.weight"].chunk(2, dim=1)
         x = F.linear(fast, of_class) + F.linear(queries, of_query, module["fc1.bias"])[:, None]
         for layer in ("fc2", "fc3", "fc4"):
-            x = F.linear(F.relu(x), module[f"{layer}.weight"], module[f"{layer}.bias"])
+            x = linear(module, layer, F.relu(x))
         return x.squeeze(-1)
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Equation 2 (as the mean over queries and classes, not the sum), or the query loss."""
         loss, logits = self.query_loss(params, task)
         if self.hyper.loss_type == "mse":
-            classes = torch.arange(task.ways, device=task.query_y.device)
-            target = (task.query_y[:, None] == classes).to(logits.dtype)
+            target = members(task.query_y, task.ways).T.to(logits.dtype)
             loss = F.mse_loss(logits.sigmoid(), target)
         return loss, logits

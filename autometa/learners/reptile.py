@@ -47,11 +47,8 @@ class ReptileHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("inner_steps", "inner_batch", "evaluation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        if not self.inner_lr > 0:
-            raise ValueError(f"inner_lr is {self.inner_lr}, but must be above 0")
+        self.at_least(1, "inner_steps", "inner_batch", "evaluation_steps")
+        self.above(0, "inner_lr")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .base import Hyper, Params
 from .domains import Int, Rates, hyper
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
+from .inner_loop import InnerLoopHyper, RatedLearner, weights_of
 from .rates import RateVector
 
 
@@ -32,15 +31,11 @@ class ScratchHyper(InnerLoopHyper):
 
 
 @dataclass(frozen=True)
-class Scratch(GradientLearner[ScratchHyper]):
+class Scratch(RatedLearner[ScratchHyper]):
     """Nothing is meta-learned: ``encoder.*``, ``head.*`` and ``inner_lr`` stay as drawn."""
 
     paper: ClassVar[str] = "baseline without meta-learning"
     hyper_type: ClassVar[type[Hyper]] = ScratchHyper
-
-    def init(self, ways: int, generator: torch.Generator) -> Params:
-        rates = self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
-        return self.network_parameters(ways, generator) | {INNER_LR: rates}
 
     def learned(self, params: Params) -> frozenset[str]:
         return frozenset()
@@ -52,9 +47,4 @@ class Scratch(GradientLearner[ScratchHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        columns = self.columns(self.hyper.inner_lr.groups)
-        fast = weights_of(params)
-        for rates in params[INNER_LR]:
-            grads = self.support_grads(fast, support_x, support_y, through=False)
-            fast = descend(fast, grads, rates, columns)
-        return fast
+        return self.inner_loop(params, weights_of(params), support_x, support_y, through=False)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .by_class import members
 from .domains import Choice, hyper
 
 
@@ -39,8 +40,7 @@ class SiameseHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.units < 0:
-            raise ValueError(f"units is {self.units}, but must be at least 0")
+        self.at_least(0, "units")
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ class Siamese(Learner[SiameseHyper]):
 
         Every class needs an example.
         """
-        classes = torch.arange(ways, device=support_y.device)
-        return {
-            "support": self._embed(params, support_x),
-            "member": support_y == classes[:, None],
-        }
+        return {"support": self._embed(params, support_x), "member": members(support_y, ways)}
 
     def predict(self, params: Params, fast: dict[str, Tensor], query_x: Tensor) -> Tensor:
         """Similarities of the queries and the classes before the sigmoid, [Q, N].

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .base import Hyper, Moment, Params, Task, initial_parameters, linear, prefixed, under
+from .by_class import members
 from .domains import Int, hyper
+from .sequences import SequenceLearner, dealt, shuffled
 
 # Blocks of the appendix's network for few-shot classification: keys 64, 256, 512, values half.
 KEY_FACTORS = (1, 4, 8)
@@ -40,13 +42,12 @@ class SNAILHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low in (("filters", 1), ("key_size", 2), ("dilations", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {low}")
+        self.at_least(1, "filters", "dilations")
+        self.at_least(2, "key_size")
 
 
 @dataclass(frozen=True)
-class SNAIL(Learner[SNAILHyper]):
+class SNAIL(SequenceLearner[SNAILHyper]):
     """Meta-parameters: ``encoder.*``; ``attention1.*``, ``tc1.i.*``, …; ``out.*``.
 
     The paper sets the number of dilations by the length of the sequence, ⌈log₂(N·K + 1)⌉; ours is
@@ -103,29 +104,20 @@ class SNAIL(Learner[SNAILHyper]):
         Raises:
             ValueError: The task has other ways than the network.
         """
-        trained = len(params["out.bias"])
-        if ways != trained:
-            raise ValueError(
-                f"the task has {ways} ways, but this network reads labels of {trained}: "
-                f"give tasks of {trained} ways, or use a learner that serves any number"
-            )
+        self.check_ways(params, ways)
         features = self.encoder(under("encoder", params), x)
-        labels = y[:, None] == torch.arange(ways, device=y.device)
-        return self.trace(params, torch.cat([features, labels.to(features.dtype)], -1))[:-1]
+        labels = members(y, ways).T.to(features.dtype)
+        return self.trace(params, torch.cat([features, labels], -1))[:-1]
 
     def predict(self, params: Params, fast: Sequence[Tensor], query_x: Tensor) -> Tensor:
         x = self.encoder(under("encoder", params), query_x)
         unlabelled = x.new_zeros(len(x), len(params["out.bias"]))
         last = self.trace(params, torch.cat([x, unlabelled], -1), fast)[-1]
-        return F.linear(last, params["out.weight"], params["out.bias"])
-
-    def noise_size(self, params: Params, task: Task) -> int:
-        return task.support_y.shape[-1]
+        return linear(params, "out", last)
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Query loss after reading the support set in random order."""
-        order = moment.noise.argsort(stable=True)
-        fast = self.read(params, task.support_x[order], task.support_y[order], task.ways)
+        fast = self.read(params, *shuffled(task, moment), task.ways)
         prediction = self.predict(params, fast, task.query_x)
         return self.loss(prediction, task.query_y), prediction
 
@@ -149,35 +141,21 @@ class SNAIL(Learner[SNAILHyper]):
         return seen
 
 
-def dealt(y: Tensor) -> Tensor:
-    """An order in which a first example of each class comes before any second one, and so on.
-
-    The paper's sequences are in random order. A support set sorted by class, as it often comes, is
-    so unlike them that it costs accuracy; dealt out, it is read as well as a random one.
-    """
-    earlier = (y[:, None] == y).to(torch.float32).tril(-1).sum(1)
-    return earlier.argsort(stable=True)
-
-
 def attend(weights: Params, rows: Tensor, past: Tensor | None = None) -> Tensor:
     """The attention block: what a row reads from itself and all before, appended to it.
 
     Shapes: rows [T, C], past [S, C] → [T, C + values]. ``past`` is as of :meth:`SNAIL.trace`.
     """
-
-    def affine(part: str, x: Tensor) -> Tensor:
-        return F.linear(x, weights[f"{part}.weight"], weights[f"{part}.bias"])
-
-    query, key, value = (affine(part, rows) for part in ("query", "key", "value"))
+    query, key, value = (linear(weights, part, rows) for part in ("query", "key", "value"))
     if past is None:
         visible = torch.ones(len(rows), len(rows), dtype=torch.bool, device=rows.device).tril()
         logits = (query @ key.T).masked_fill(~visible, -torch.inf)
         read = (logits / key.shape[1] ** 0.5).softmax(-1) @ value
     else:
         itself = (query * key).sum(-1, keepdim=True)
-        logits = torch.cat([query @ affine("key", past).T, itself], -1)
+        logits = torch.cat([query @ linear(weights, "key", past).T, itself], -1)
         share = (logits / key.shape[1] ** 0.5).softmax(-1)
-        read = share[:, :-1] @ affine("value", past) + share[:, -1:] * value
+        read = share[:, :-1] @ linear(weights, "value", past) + share[:, -1:] * value
     return torch.cat([rows, read], -1)
 
 

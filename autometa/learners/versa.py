@@ -12,7 +12,6 @@ queries' labels (equation 5), without a KL term and without an inner loop.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
+from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, linear, prefixed, under
+from .by_class import class_means
 from .domains import Choice, Float, Int, hyper
+from .ensemble import average
 
 DRAWS = "draws"
 WEIGHT_MEAN, WEIGHT_LOG_VARIANCE = "weight_mean", "weight_log_variance"
@@ -42,9 +43,7 @@ class VERSAHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in (("samples", self.samples), ("width", self.width)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.at_least(1, "samples", "width")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class VERSA(Learner[VERSAHyper]):
         embedded = self.encoder(under("encoder", params), query_x)
         weight, bias = fast[..., :-1], fast[..., -1:]
         logits = embedded @ weight.mT + bias.mT
-        return logits.log_softmax(-1).logsumexp(0) - math.log(len(fast))
+        return average(logits, self.problem)
 
     def noise_size(self, params: Params, task: Task) -> int:
         return self.hyper.samples * task.ways * (self.encoder.features + 1)
@@ -128,9 +127,7 @@ class VERSA(Learner[VERSAHyper]):
     ) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(ψ | D), [N, features + 1] each, the bias last."""
         embedded = self.encoder(under("encoder", params), support_x)
-        classes = torch.arange(ways, device=support_y.device)
-        member = (support_y == classes[:, None]).to(embedded.dtype)
-        pooled = member @ embedded / member.sum(1, keepdim=True)
+        pooled = class_means(embedded, support_y, ways)
 
         def amortized(name: str) -> Tensor:
             return perceptron(under(f"amortization.{name}", params), pooled)
@@ -142,6 +139,6 @@ class VERSA(Learner[VERSAHyper]):
 
 def perceptron(weights: Params, x: Tensor) -> Tensor:
     """Three linear layers ``fc1``, ``fc2`` and ``fc3`` with ELUs between them."""
-    x = F.elu(F.linear(x, weights["fc1.weight"], weights["fc1.bias"]))
-    x = F.elu(F.linear(x, weights["fc2.weight"], weights["fc2.bias"]))
-    return F.linear(x, weights["fc3.weight"], weights["fc3.bias"])
+    x = F.elu(linear(weights, "fc1", x))
+    x = F.elu(linear(weights, "fc2", x))
+    return linear(weights, "fc3", x)

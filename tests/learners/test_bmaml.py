@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from by_hand import network
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor, nn
 
@@ -66,21 +66,6 @@ def scene(
     return learner, {n: v.double() for n, v in params.items()}, small_tasks(problem, ways=ways)
 
 
-def network(problem: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The small encoder and the head, written out."""
-    w = list(weights.values())
-    if problem == REGRESSION:
-        x = F.linear(F.linear(x, w[0], w[1]).tanh(), w[2], w[3]).tanh()
-        return F.linear(x, w[4], w[5])
-    for i in (0, 4):
-        x = F.conv2d(x, w[i], w[i + 1], padding=1)
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
-        x = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-        x = x * w[i + 2][:, None, None] + w[i + 3][:, None, None]
-        x = F.max_pool2d(F.relu(x), 2)
-    return F.linear(x.flatten(1), w[8], w[9])
-
-
 def stein_by_hand(theta: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """φ of the paper in a double loop; rows are particles."""
     count = len(theta)
@@ -108,7 +93,7 @@ def step_by_hand(
     theta, scores = [], []
     for m in range(count):
         weights = {n: v[m].clone().requires_grad_() for n, v in particles.items()}
-        outputs = network(problem, weights, x)
+        outputs = network(problem, list(weights.values()), x)
         if problem == REGRESSION:
             likelihood = torch.distributions.Normal(outputs, variance**0.5).log_prob(y).sum()
         else:
@@ -205,9 +190,7 @@ def test_the_likelihood_is_averaged_over_the_particles() -> None:
     fast = learner.adapt(params, task.support_x, task.support_y, 3)
     mean = np.mean(
         [
-            network(CLASSIFICATION, {n: v[m] for n, v in fast.items()}, task.query_x)
-            .softmax(-1)
-            .numpy()
+            network(CLASSIFICATION, [v[m] for v in fast.values()], task.query_x).softmax(-1).numpy()
             for m in range(3)
         ],
         axis=0,
@@ -228,10 +211,7 @@ def test_a_regression_is_a_mixture_of_gaussians() -> None:
     task = next(batch.unbind())
     fast = learner.adapt(params, task.support_x, task.support_y, 3)
     means = np.stack(
-        [
-            network(REGRESSION, {n: v[m] for n, v in fast.items()}, task.query_x).numpy()
-            for m in range(3)
-        ]
+        [network(REGRESSION, [v[m] for v in fast.values()], task.query_x).numpy() for m in range(3)]
     )
     densities = np.array(
         [

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from by_hand import Identity, network
+from torch import Tensor
 
 from autometa.engine import meta_gradient
 from autometa.episodes.task import Task
@@ -53,17 +54,6 @@ def scene(**hyper: object) -> tuple[MAML, Params, Task]:
     return learner, {n: v.double() for n, v in params.items()}, small_tasks(CLASSIFICATION)
 
 
-def network(weights: list[Tensor], x: Tensor) -> Tensor:
-    """The small encoder and the head, written out; weights in the order of the modules."""
-    for i in (0, 4):
-        x = F.conv2d(x, weights[i], weights[i + 1], padding=1)
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
-        x = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-        x = x * weights[i + 2][:, None, None] + weights[i + 3][:, None, None]
-        x = F.max_pool2d(F.relu(x), 2)
-    return F.linear(x.flatten(1), weights[8], weights[9])
-
-
 def by_hand(params: Params, batch: Task, *, column: list[int], first_order: bool) -> Params:
     """Algorithm 2 of the paper with ``torch.autograd`` on lists."""
     names = [name for name in params if name != "inner_lr"]
@@ -72,11 +62,13 @@ def by_hand(params: Params, batch: Task, *, column: list[int], first_order: bool
     for task in batch.unbind():
         weights = [leaves[name] for name in names]
         for step in range(STEPS):
-            loss = F.cross_entropy(network(weights, task.support_x), task.support_y)
+            loss = F.cross_entropy(network(CLASSIFICATION, weights, task.support_x), task.support_y)
             grads = torch.autograd.grad(loss, weights, create_graph=not first_order)
             alphas = [leaves["inner_lr"][step, c] for c in column]
             weights = [w - a * g for w, a, g in zip(weights, alphas, grads, strict=True)]
-        total = total + F.cross_entropy(network(weights, task.query_x), task.query_y)
+        total = total + F.cross_entropy(
+            network(CLASSIFICATION, weights, task.query_x), task.query_y
+        )
     grads = torch.autograd.grad(total / len(batch.query_y), list(leaves.values()))
     return dict(zip(leaves, grads, strict=True))
 
@@ -115,11 +107,6 @@ def test_fixed_and_searched_rates_are_left_alone() -> None:
         learner, params, batch = scene(inner_lr=rates(mode, "layer"))
         grads, _ = meta_gradient(learner, params, batch=batch, strategy="loop")
         assert grads.keys() == params.keys() - {"inner_lr"}
-
-
-class Identity(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 def test_linear_regression_has_the_closed_form() -> None:

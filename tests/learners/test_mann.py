@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from by_hand import Identity
 from torch import Tensor, nn
 
 from autometa.engine.strategies import task_scores
 from autometa.engine.train import TrainState, meta_train
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Encoder, Moment, Params, under
-from autometa.learners.mann import MANN, MANNHyper, access, lstm
+from autometa.learners.mann import MANN, MANNHyper, access
+from autometa.learners.recurrent import lstm_cell
 from autometa.testing.learners import LearnerTestCase, predictions
 from autometa.testing.small import small_encoder, small_tasks
 
@@ -40,11 +42,6 @@ def scene(*, shots: int = 2, **hyper: object) -> tuple[MANN, Params, Task]:
     params = learner.init(3, torch.Generator().manual_seed(0))
     task = next(small_tasks(CLASSIFICATION, shots=shots).unbind())
     return learner, {name: value.double() for name, value in params.items()}, task
-
-
-class Identity(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 class TwoPoints:
@@ -82,7 +79,7 @@ def test_the_controller_is_torch_s_lstm() -> None:
     weights = {name: value.detach() for name, value in cell.named_parameters()}
     x, hidden, state = noise(4, 5), noise(4, 7), noise(4, 7) + 1
     expected = cell(x, (hidden, state))
-    torch.testing.assert_close(lstm(weights, x, hidden, state), expected)
+    torch.testing.assert_close(lstm_cell(weights, x, hidden, state), expected)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

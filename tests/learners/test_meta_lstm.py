@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from by_hand import network
 from torch import Tensor, nn
 
 from autometa.engine import meta_gradient
@@ -40,17 +41,6 @@ def scene(**hyper: object) -> tuple[MetaLSTM, Params, Task]:
     return learner, params, small_tasks(CLASSIFICATION)
 
 
-def network(weights: list[Tensor], x: Tensor) -> Tensor:
-    """The small encoder and the head, written out; weights in the order of the modules."""
-    for i in (0, 4):
-        x = F.conv2d(x, weights[i], weights[i + 1], padding=1)
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
-        x = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-        x = x * weights[i + 2][:, None, None] + weights[i + 3][:, None, None]
-        x = F.max_pool2d(F.relu(x), 2)
-    return F.linear(x.flatten(1), weights[8], weights[9])
-
-
 def preprocess_by_hand(x: float) -> list[float]:
     if abs(x) >= math.exp(-10):
         return [math.log(abs(x)) / 10, math.copysign(1, x)]
@@ -77,7 +67,7 @@ def by_hand(params: Params, batch: Task) -> tuple[Params, Tensor]:
         ]
         for _ in range(STEPS):
             here = [w.detach().requires_grad_() for w in theta]
-            loss = F.cross_entropy(network(here, task.support_x), task.support_y)
+            loss = F.cross_entropy(network(CLASSIFICATION, here, task.support_x), task.support_y)
             grads = torch.autograd.grad(loss, here)
             told = preprocess_by_hand(loss.item())
             for k, (w, g) in enumerate(zip(theta, grads, strict=True)):
@@ -94,7 +84,7 @@ def by_hand(params: Params, batch: Task) -> tuple[Params, Tensor]:
                 )
                 gates[k] = (f, i)
                 theta[k] = (f * column + i * -g.reshape(-1, 1)).reshape(w.shape)
-        total = total + F.cross_entropy(network(theta, task.query_x), task.query_y)
+        total = total + F.cross_entropy(network(CLASSIFICATION, theta, task.query_x), task.query_y)
     total = total / len(batch.query_y)
     grads = torch.autograd.grad(total, list(leaves.values()))
     return dict(zip(leaves, grads, strict=True)), total.detach()
@@ -147,7 +137,9 @@ def test_it_begins_as_gradient_descent_of_a_small_rate() -> None:
     weights = {
         n: v.clone().requires_grad_() for n, v in params.items() if n[:4] in ("enco", "head")
     }
-    loss = F.cross_entropy(network(list(weights.values()), task.support_x), task.support_y)
+    loss = F.cross_entropy(
+        network(CLASSIFICATION, list(weights.values()), task.support_x), task.support_y
+    )
     grads = torch.autograd.grad(loss, list(weights.values()))
     adapted = learner.adapt(params, task.support_x, task.support_y, task.ways)
     for (name, w), g in zip(weights.items(), grads, strict=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from by_hand import Identity
+from torch import Tensor
 from torch.func import functional_call
 
 from autometa.engine import meta_gradient
@@ -90,11 +91,6 @@ def test_with_equal_rates_it_is_maml(problem: str, steps: int) -> None:
     torch.testing.assert_close(total, expected.pop("inner_lr").sum())
     weights = {n: g for n, g in grads.items() if not n.startswith("rates.")}
     torch.testing.assert_close(weights, expected, rtol=1e-9, atol=1e-12)
-
-
-class Identity(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 def test_linear_regression_has_the_closed_form() -> None:

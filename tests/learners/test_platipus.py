@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from by_hand import network
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -53,20 +53,6 @@ def scene(
 def noise_of(learner: Platipus, params: Params, batch: Task) -> Tensor:
     shape = (len(batch.query_y), learner.noise_size(params, batch))
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def network(problem: str, w: list[Tensor], x: Tensor) -> Tensor:
-    """The small encoder and the head, written out."""
-    if problem == REGRESSION:
-        x = F.linear(F.linear(x, w[0], w[1]).tanh(), w[2], w[3]).tanh()
-        return F.linear(x, w[4], w[5])
-    for i in (0, 4):
-        x = F.conv2d(x, w[i], w[i + 1], padding=1)
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
-        x = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-        x = x * w[i + 2][:, None, None] + w[i + 3][:, None, None]
-        x = F.max_pool2d(F.relu(x), 2)
-    return F.linear(x.flatten(1), w[8], w[9])
 
 
 def loss_by_hand(problem: str, w: list[Tensor], x: Tensor, y: Tensor, variance: float) -> Tensor:
