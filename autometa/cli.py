@@ -27,6 +27,12 @@ app.add_typer(data_app, name="data")
 bench_app = typer.Typer(help="Side-by-side measurements.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
+Space = Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything.")]
 Folder = Annotated[Path, typer.Argument(help="A study folder.", metavar="FOLDER")]
 Storage = Annotated[
     str | None,
@@ -58,14 +64,11 @@ def console() -> Any:
 
 @app.command()
 def search(
-    space: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
-    ] = None,
+    space: Space,
+    assignments: Assignments = None,
     trials: Annotated[int | None, typer.Option(help="Trials of the search.")] = None,
     time: Annotated[str | None, typer.Option(help="Longest search: 30m, 2h.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    seed: Seed = None,
     concurrency: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     gpus_per_trial: Annotated[
         float | None, typer.Option(help="0.25 puts four trials on one GPU.")
@@ -81,8 +84,6 @@ def search(
 
     Example: autometa search quickstart --trials 20 --out trials/first
     """
-    from autometa.config import load_config
-
     flags = {
         "budget.trials": trials,
         "budget.time": time,
@@ -93,8 +94,7 @@ def search(
         "address": address,
         "out": out,
     }
-    given = {field: value for field, value in flags.items() if value is not None}
-    config = load_config(space, assignments or [], fields=given)
+    config = _configuration(space, assignments, flags)
     if dry_run:
         _dry_run(config)
         return
@@ -216,13 +216,10 @@ def data_show(
 
 @bench_app.command("learners")
 def bench_learners(
-    space: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
-    ] = None,
+    space: Space,
+    assignments: Assignments = None,
     concurrency: Annotated[int | None, typer.Option(help="Learners at a time.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: trials/NAME.")] = None,
 ) -> None:
     """Train every learner of a space under one budget, and test it; writes a table.
@@ -231,12 +228,10 @@ def bench_learners(
     """
     from autometa.bench.learners import bench
     from autometa.bench.table import COLUMNS, cells, ordered
-    from autometa.config import load_config
     from autometa.report.listing import table
 
     flags = {"resources.concurrency": concurrency, "seed": seed, "out": out}
-    given = {field: value for field, value in flags.items() if value is not None}
-    config = load_config(space, assignments or [], fields=given)
+    config = _configuration(space, assignments, flags)
     screen = console()
 
     def notify(name: str, row: dict[str, Any]) -> None:
@@ -253,6 +248,14 @@ def program() -> str:
     """How this command is called here: by its name where the shell finds it, else by its path."""
     given = sys.argv[0]
     return "autometa" if shutil.which("autometa") or not os.access(given, os.X_OK) else given
+
+
+def _configuration(space: str, assignments: list[str] | None, flags: dict[str, Any]) -> Any:
+    """The configuration of a space, with assignments and then the flags that were given."""
+    from autometa.config import load_config
+
+    given = {field: value for field, value in flags.items() if value is not None}
+    return load_config(space, assignments or [], fields=given)
 
 
 def _dry_run(config: Any) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .augment import AUGMENTATIONS
+from .augment import AUGMENTATIONS, Augmentation
 from .dataset import Device, EpisodeShape
 from .task import Task
 
@@ -128,10 +128,7 @@ class EpisodeSampler:
         return keys.topk(self.shape.ways, dim=-1).indices
 
     def _gather(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        images = self.split.images
-        flat = images.index_select(0, index.flatten().to(images.device))
-        moved = self._augment(flat.to(torch.float32).div_(255), generator, self._padding)
-        return moved.view(len(index), -1, *moved.shape[1:])
+        return pictures(self.split.images, index, self._augment, generator, self._padding)
 
     def _labels(self, tasks: int, per_class: int) -> Tensor:
         labels = torch.arange(self.shape.ways, device=self.split.images.device)
@@ -162,8 +159,19 @@ class ClassBatches:
         """``tasks`` batches: no support set; queries [T, rows, C, H, W] in [0, 1] and labels."""
         images = self.split.images
         index = torch.randint(len(images), (tasks, self.rows), generator=generator)
-        flat = images.index_select(0, index.flatten().to(images.device))
-        moved = self._augment(flat.to(torch.float32).div_(255), generator, self._padding)
-        x = moved.view(tasks, self.rows, *moved.shape[1:])
+        x = pictures(images, index, self._augment, generator, self._padding)
         y = self.split.labels[index].to(images.device)
         return Task(x[:, :0], y[:, :0], x, y, ways=len(self.split.classes))
+
+
+def pictures(
+    images: Tensor,
+    index: Tensor,
+    augment: Augmentation,
+    generator: torch.Generator,
+    padding: str,
+) -> Tensor:
+    """The augmented images at ``index`` [T, …] in [0, 1], as [T, n, C, H, W]."""
+    flat = images.index_select(0, index.flatten().to(images.device))
+    moved = augment(flat.to(torch.float32).div_(255), generator, padding)
+    return moved.view(len(index), -1, *moved.shape[1:])
