@@ -17,19 +17,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from ray_warnings import RAY_WARNINGS
 
 from autometa import load_bundle
 from autometa.errors import BundleError
 
 Command = Callable[..., Any]
-pytestmark = [
-    # Ray and Optuna leave sockets and SQLite connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
-]
+pytestmark = RAY_WARNINGS
 
 FLAGS = [
     (("--set", "task.shots=3"), "task.shots", 3),

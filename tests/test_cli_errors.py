@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_warnings import RAY_WARNINGS
 
 from autometa import load_bundle
 from autometa.config import load_config
 from autometa.errors import BundleError
 
 Command = Callable[..., Any]
-pytestmark = [
-    # Ray and Optuna leave sockets and SQLite connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
-]
+pytestmark = RAY_WARNINGS
 
 FIELDS = [
     ("name=a/b", "field 'name' is 'a/b', but it should match pattern"),

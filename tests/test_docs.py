@@ -54,7 +54,10 @@ def test_commands_in_the_readme_can_be_parsed(words: list[str]) -> None:
     while isinstance(command, typer.core.TyperGroup):
         command = command.commands[words[0]]
         words = words[1:]
-    command.make_context(str(command.name), words)
+    context = command.make_context(str(command.name), list(words))
+    assert context.args == [], "arguments that the command doesn't take"
+    given = [value for value in context.params.values() if value not in (None, False, [])]
+    assert bool(given) == bool(words), "what was written must reach the command"
 
 
 @pytest.mark.parametrize("name", shipped_spaces())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray_warnings import RAY_WARNINGS
 
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
@@ -18,13 +19,7 @@ from autometa.search import run
 from autometa.search.study import RUNNING, load_optuna_study, rows_of
 
 PASSWORD = "s3cret-of-the-test"
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
-]
+pytestmark = RAY_WARNINGS
 
 
 def server_programs() -> Path | None:

@@ -103,6 +103,12 @@ def test_optuna_samples_it_with_stable_distributions() -> None:
             trial = study.ask()
             SPACE.sample(trial)
             study.tell(trial, 0.0)
+    seen: dict[str, set[str]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        for name, distribution in trial.distributions.items():
+            seen.setdefault(name, set()).add(repr(distribution))
+    assert {"learner", "conv.depth", "maml.inner_steps"} <= seen.keys()
+    assert {name: kinds for name, kinds in seen.items() if len(kinds) > 1} == {}
 
 
 def test_a_single_option_is_no_dimension() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ray_warnings import RAY_WARNINGS
 
 from autometa.config import StudyConfig
 from autometa.errors import ConfigError, StudyError
@@ -19,12 +20,7 @@ from autometa.search.study import COMPLETE, DIVERGED, FAILED, PRUNED, load_optun
 Make = Callable[..., StudyConfig]
 pytestmark = [
     pytest.mark.usefixtures("ray_here"),
-    # Ray and Optuna leave sockets and SQLite connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
+    *RAY_WARNINGS,
 ]
 
 
