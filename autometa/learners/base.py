@@ -301,6 +301,21 @@ def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:
     return params
 
 
+def members(y: Tensor, ways: int) -> Tensor:
+    """Whether each example is of each class, bool [N, n]; ``y`` [n] of 0…N−1."""
+    result: Tensor = y == torch.arange(ways, device=y.device)[:, None]
+    return result
+
+
+def class_means(x: Tensor, y: Tensor, ways: int) -> Tensor:
+    """Mean of the rows of each class, [N, D]; every class needs an example.
+
+    Shapes: ``x`` [n, D]; ``y`` [n] of 0…N−1.
+    """
+    member = members(y, ways).to(x.dtype)
+    return member @ x / member.sum(1, keepdim=True)
+
+
 def linear(params: Params, name: str, x: Tensor) -> Tensor:
     """The linear layer whose parameters are ``name.weight`` and ``name.bias``."""
     return F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])

@@ -29,12 +29,12 @@ from .base import (
     Moment,
     Params,
     Task,
+    class_means,
     initial_parameters,
     linear,
     prefixed,
     under,
 )
-from .by_class import class_means
 from .domains import Choice, Int, hyper
 
 # Of the authors' code; the paper doesn't say how the standard deviation is kept positive.

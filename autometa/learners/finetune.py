@@ -19,8 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from .base import CLASSES, Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
-from .by_class import class_means
+from .base import (
+    CLASSES,
+    Hyper,
+    Learner,
+    Moment,
+    Params,
+    Task,
+    class_means,
+    initial_parameters,
+    prefixed,
+    under,
+)
 from .domains import Choice, Float, Int, hyper
 
 

@@ -21,8 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import SCHEDULES, Hyper, Learner, Params, prefixed, under
-from .by_class import class_means, members
+from .base import SCHEDULES, Hyper, Learner, Params, class_means, members, prefixed, under
 from .domains import Choice, Float, hyper
 
 LOG_SIGMA = "log_sigma"

@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from .base import Hyper, Learner, Moment, Params, Task, prefixed, under
-from .by_class import class_means
+from .base import Hyper, Learner, Moment, Params, Task, class_means, prefixed, under
 from .domains import Choice, Float, Int, hyper
 
 ENCODER, DECODER = "latent.weight", "decoder.weight"

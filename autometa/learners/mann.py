@@ -18,8 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import Hyper, Moment, Params, Task, initial_parameters, linear, prefixed, under
-from .by_class import members
+from .base import Hyper, Moment, Params, Task, initial_parameters, linear, members, prefixed, under
 from .domains import Choice, Float, Int, hyper
 from .recurrent import lstm_cell
 from .sequences import SequenceLearner, dealt, shuffled

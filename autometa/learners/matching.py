@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Params, initial_parameters, prefixed, under
-from .by_class import members
+from .base import Hyper, Learner, Params, initial_parameters, members, prefixed, under
 from .domains import Choice, Float, Int, hyper
 from .recurrent import lstm_cell
 

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import SCHEDULES, Hyper, Learner, Moment, Params, Task, prefixed, under
-from .by_class import members
+from .base import SCHEDULES, Hyper, Learner, Moment, Params, Task, members, prefixed, under
 from .domains import Choice, Float, Int, hyper
 
 SCALE = "scale"

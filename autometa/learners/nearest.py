@@ -13,8 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Fast, Hyper, Learner, Params
-from .by_class import members
+from .base import Fast, Hyper, Learner, Params, members
 from .domains import Float, hyper
 
 SCALE = "scale"

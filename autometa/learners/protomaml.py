@@ -17,8 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import CLASSIFICATION, Hyper, Params, prefixed, under
-from .by_class import class_means
+from .base import CLASSIFICATION, Hyper, Params, class_means, prefixed, under
 from .domains import Int, Rates, hyper
 from .inner_loop import INNER_LR, OrderHyper, RatedLearner, weights_of
 from .rates import RateVector

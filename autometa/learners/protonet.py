@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import SCHEDULES, Hyper, Learner, Params, prefixed, under
-from .by_class import class_means
+from .base import SCHEDULES, Hyper, Learner, Params, class_means, prefixed, under
 from .domains import Choice, Float, hyper
 
 LOG_SCALE = "log_scale"

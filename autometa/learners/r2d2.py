@@ -21,8 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import CLASSIFICATION, REGRESSION, SCHEDULES, Hyper, Learner, Params, prefixed, under
-from .by_class import members
+from .base import (
+    CLASSIFICATION,
+    REGRESSION,
+    SCHEDULES,
+    Hyper,
+    Learner,
+    Params,
+    members,
+    prefixed,
+    under,
+)
 from .domains import Choice, Float, Int, hyper
 
 RIDGE = "ridge"

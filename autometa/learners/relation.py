@@ -27,10 +27,10 @@ from .base import (
     Task,
     initial_parameters,
     linear,
+    members,
     prefixed,
     under,
 )
-from .by_class import members
 from .domains import Choice, Int, hyper
 
 

@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, prefixed, under
-from .by_class import members
+from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, members, prefixed, under
 from .domains import Choice, hyper
 
 

@@ -19,8 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Learner, Moment, Params, Task, initial_parameters, linear, prefixed, under
-from .by_class import class_means
+from .base import (
+    Hyper,
+    Learner,
+    Moment,
+    Params,
+    Task,
+    class_means,
+    initial_parameters,
+    linear,
+    prefixed,
+    under,
+)
 from .domains import Choice, Float, Int, hyper
 from .ensemble import average
 
