@@ -235,7 +235,7 @@ def _train(spec: TrialSpec, learner: Learner[Any], state: TrainState, target: in
         return
     source = training_source(spec, _data(spec), learner)
     for progress in meta_train(
-        learner, state, source=source, iterations=spec.iterations, strategy=_strategy()
+        learner, state, source=source, iterations=spec.iterations, strategy=_strategy(spec)
     ):
         if progress.iteration >= target:
             break
@@ -253,10 +253,10 @@ def _score(
         tasks=tasks,
         generator=stream(0, name),
         batch=EVALUATION_BATCH_TASKS,
-        strategy=_strategy(),
+        strategy=_strategy(spec),
     )
     return Score(found.mean, found.ci95, tasks, found.loss, found.ece)
 
 
-def _strategy() -> str:
-    return choose(device(), torch.get_num_threads())
+def _strategy(spec: TrialSpec) -> str:
+    return choose(device(), torch.get_num_threads(), _data(spec).input_shape)

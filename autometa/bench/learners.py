@@ -60,7 +60,7 @@ def bench(config: StudyConfig, notify: Notify) -> dict[str, Any]:
     config = absolute(config)
     data = episodes.load(config.data.name, config.data.options)
     data.source("test", episode_shape(config.task.model_dump()))
-    specs = {name: _spec(name, config, data) for name in config.space.learners}
+    specs = {name: learner_spec(name, config, data) for name in config.space.learners}
     results = _head(config, data)
     rows: dict[str, Row] = _earlier(config.folder, specs, results)
     results["rows"] = rows
@@ -92,7 +92,7 @@ def _budget_images(config: StudyConfig) -> int:
     return config.budget.iterations * config.task.ways * (config.task.shots + config.task.queries)
 
 
-def _spec(name: str, config: StudyConfig, data: Dataset) -> TrialSpec:
+def learner_spec(name: str, config: StudyConfig, data: Dataset) -> TrialSpec:
     """A learner's trial: as many meta-iterations as its budget of images allows."""
     if len(config.space.backbones) != 1:
         known = ", ".join(config.space.backbones)

@@ -28,7 +28,10 @@ INNER_DECAY = "inner_decay"
 
 @dataclass(frozen=True)
 class ALFAHyper(Hyper):
-    """Where the outer loop starts, and what it learns; defaults are the reference code's."""
+    """Where the outer loop starts, and what it learns.
+
+    Defaults are the reference code's, but for ``groups``: the paper's layers.
+    """
 
     inner_steps: int = hyper(5, Int(1, 5), "gradient steps on the support set")
     inner_lr: float = hyper(

@@ -5,9 +5,10 @@ S. M. A. Eslami: "Conditional Neural Processes", ICML 2018, https://arxiv.org/ab
 
 A network h embeds each observation, r_i = h(x_i, y_i) (equation 1); their mean r = r_1 ⊕ … ⊕ r_n
 is all that is kept of a support set, whatever its order and size (equation 2); a decoder g gives
-the parameters of each query's distribution, φ = g(x, r) (equation 3): mean and standard deviation
-of a Gaussian, or class probabilities. Meta-training minimises the negative log-likelihood of the
-observed and the unobserved points (equation 4). Here x is what the backbone makes of an input.
+the parameters of each query's distribution, φ = g(x, r) (equation 3): mean and variance of a
+Gaussian (here its root), or class probabilities. Meta-training minimises the negative
+log-likelihood of the observed and the unobserved points (equation 4). Here x is what the backbone
+makes of an input.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ LEAST_SPREAD = 0.1
 
 @dataclass(frozen=True)
 class CNPHyper(Hyper):
-    """Sizes of h and g; the defaults are those of the paper's one-dimensional regression."""
+    """Sizes of h and g; the defaults are those of the paper's one-dimensional regression.
+
+    That is, three layers, representations of 128 and five layers (section 4.1). The authors'
+    program has four and three layers.
+    """
 
     width: int = hyper(128, Int(32, 256, log=True), "units of each layer, and of a representation")
     encoder_layers: int = hyper(3, Int(1, 4), "layers of h, above the backbone")

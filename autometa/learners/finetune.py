@@ -36,9 +36,10 @@ from .domains import Choice, Float, Int, hyper
 
 @dataclass(frozen=True)
 class FinetuneHyper(Hyper):
-    """The head and its fitting. The paper takes 100 iterations of rate 0.01, in batches of 4.
+    """The head and its fitting; the authors' program takes 100 epochs in batches of 4.
 
-    Ours are full-batch steps without momentum, hence the higher default rate.
+    Its SGD has a rate of 0.01, momentum and dampening of 0.9 and a weight decay of 0.001. Ours are
+    full-batch steps without any of these, fewer of them, hence the higher default rate.
     """
 
     meta_batch: int = hyper(1, Choice((1, 2, 4)), "batches per step of pretraining")

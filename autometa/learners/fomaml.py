@@ -3,10 +3,10 @@
 C. Finn, P. Abbeel, S. Levine: "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks", ICML 2017, section 5.2, https://arxiv.org/abs/1703.03400
 
-The inner loop is MAML's (equation 1). By the chain rule the outer gradient is that of the query
-loss at the adapted weights θ', times dθ'/dθ; the approximation leaves out the second derivatives
-in that factor, which then is the identity, so that θ moves along ∇L(θ') itself. The paper finds
-nearly the same accuracy for a third less time.
+The inner loop is MAML's. By the chain rule the outer gradient is that of the query loss at the
+adapted weights θ', times dθ'/dθ; the approximation leaves out the second derivatives in that
+factor, which then is the identity, so that θ moves along ∇L(θ') itself. The paper finds nearly the
+same accuracy on mini-ImageNet, and "roughly 33% speed-up in network computation".
 """
 
 from __future__ import annotations

@@ -29,11 +29,12 @@ from .inner_loop import GradientLearner, flatten, unflatten, weights_of
 class IMAMLHyper(Hyper):
     """The inner problem and how exactly it and the linear system are solved.
 
-    Steps and rate are those for Omniglot, 5-way 1-shot, in the authors' code. There λ is 2, but
-    pulls in a single step after the sixteen and not in testing; in each of them, as in the paper,
-    0.5 lets weights go about as far. A gradient step is stable only while its rate is below
-    2 / (λ + curvature of the loss): the domains of ``inner_lr`` and ``penalty`` stay on that side
-    as far as λ goes. The rate isn't meta-learned, since the minimum doesn't depend on it.
+    Steps of both kinds are the paper's for Omniglot, 5-way (table 2), the rate is that of the
+    authors' code. λ is 2 in both, but in the code pulls in a single step after the sixteen and not
+    in testing; in each of them, as the method has it, 0.5 lets weights go about as far. A gradient
+    step is stable only while its rate is below 2 / (λ + curvature of the loss): the domains of
+    ``inner_lr`` and ``penalty`` stay on that side as far as λ goes. The rate isn't meta-learned,
+    since the minimum doesn't depend on it.
     """
 
     inner_steps: int = hyper(16, Int(5, 50), "gradient steps on the support set")
@@ -81,7 +82,8 @@ class IMAML(GradientLearner[IMAMLHyper]):
         """(I + ∇²L(φ)/λ)⁻¹ ∇L_query(φ) where the inner loop ended, by ``cg_steps`` (algorithm 2).
 
         It is the derivative of the objective as far as the inner loop reaches the minimum and the
-        conjugate gradients the solution (theorem 1).
+        conjugate gradients the solution (theorem 1). The authors' code damps the system: it has
+        2 I + ∇²L(φ)/(λ + 10).
         """
         with torch.no_grad():
             fast = self.adapt(params, task.support_x, task.support_y, task.ways)

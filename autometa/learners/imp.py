@@ -30,7 +30,10 @@ EMPTY = 1e-3
 
 @dataclass(frozen=True)
 class IMPHyper(Hyper):
-    """The mixture. Defaults are the authors' for Omniglot; mini-ImageNet has α = 1e-5, σ = 15."""
+    """The mixture. Defaults are those of the authors' program for Omniglot.
+
+    For mini-ImageNet it has α = 1e-5, σ = 15.
+    """
 
     meta_batch: int = hyper(1, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     meta_schedule: str = hyper("halving", SCHEDULES, "course of the outer rate over the budget")

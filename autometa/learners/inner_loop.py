@@ -1,7 +1,7 @@
 """What the gradient-based learners share: a network with a linear head, and steps on a support set.
 
 The network is the encoder and one linear layer; its weights are the meta-parameters ``encoder.*``
-and ``head.*``. C. Finn et al., ICML 2017, equation 1, is the step.
+and ``head.*``. C. Finn et al., ICML 2017, algorithm 2, line 7, is the step.
 """
 
 from __future__ import annotations

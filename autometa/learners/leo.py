@@ -36,8 +36,8 @@ class LEOHyper(Hyper):
     """Steps, code and penalties; the defaults are those of the authors' code.
 
     The domains of the penalties hold what they found best on mini- and tieredImageNet, for 1 and 5
-    shots (appendix B). Their outer rates there are 2.7e-4 to 8.7e-4, for features trained before;
-    ours are trained along, for which the usual 1e-3 is the default.
+    shots (that code's README). Their outer rates there are 2.7e-4 to 8.7e-4, for features trained
+    before; ours are trained along, for which the usual 1e-3 is the default.
     """
 
     meta_batch: int = hyper(12, Choice((1, 2, 4, 8, 12)), "tasks per meta-iteration")
@@ -68,10 +68,11 @@ class LEOHyper(Hyper):
 
 @dataclass(frozen=True)
 class LEO(Learner[LEOHyper]):
-    """Meta-parameters: ``encoder.*``, the backbone, which the paper pre-trains on all classes and
-    keeps fixed, but which is trained along here; ``latent.weight`` (φ_e), [L, features];
-    ``relation.fc1…3.weight`` (φ_r), [2L, 2L]; ``decoder.weight`` (φ_d), [2·features, L]; the
-    learned rates ``latent_lr`` [L] and ``finetune_lr`` [features]. ``fast``: weights [N, features].
+    """Meta-parameters: ``encoder.*``, the backbone, which the paper pre-trains on the training
+    classes and keeps fixed, but which is trained along here; ``latent.weight`` (φ_e),
+    [L, features]; ``relation.fc1…3.weight`` (φ_r), [2L, 2L]; ``decoder.weight`` (φ_d),
+    [2·features, L]; the learned rates ``latent_lr`` [L] and ``finetune_lr`` [features]. ``fast``:
+    weights [N, features].
 
     Codes and weights are drawn in meta-training only; adapting takes the means. Left out are the
     paper's dropout of features, and its regression, for which a code is decoded to a whole network
@@ -139,7 +140,9 @@ class LEO(Learner[LEOHyper]):
     def _encode(self, params: Params, x: Tensor, y: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Means and log standard deviations [N, L] of the classes' codes.
 
-        A class's are the mean of g_φr(g_φe(x), g_φe(x')) over its examples x and all examples x'.
+        A class's are the mean of g_φr(g_φe(x), g_φe(x')) over its examples x and all examples x'
+        (equation 3). The authors' code has e^s − 1 cut off at 0 for the standard deviation, so that
+        its codes hardly vary at first; ours is e^s.
         """
         first, second, third = (params[name] for name in RELATION)
         codes = F.linear(x, params[ENCODER])
@@ -182,8 +185,9 @@ class LEO(Learner[LEOHyper]):
     def _regularizer(self, params: Params) -> Tensor:
         """R: λ1 times the squares of φ_e, φ_r and φ_d, and λ2 times the decoder's correlations.
 
-        The paper's ‖C_d − I‖₂ of the correlations C_d of what the decoder does with each dimension
-        of a code is the mean squared difference in the authors' code, and here.
+        The authors' code halves the squares. The paper's ‖C_d − I‖₂ of the correlations C_d of what
+        the decoder does with each dimension of a code is the mean squared difference in that code,
+        and here.
         """
         squares = sum(params[name].square().sum() for name in (ENCODER, *RELATION, DECODER))
         directions = F.normalize(params[DECODER], dim=0)

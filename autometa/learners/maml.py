@@ -3,8 +3,8 @@
 C. Finn, P. Abbeel, S. Levine: "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks", ICML 2017, https://arxiv.org/abs/1703.03400
 
-The inner loop (equation 1) takes gradient steps on a task's support set from the shared
-initialization θ; the outer loop (equation 2) moves θ along the gradient of the adapted network's
+The inner loop (algorithm 2, line 7) takes gradient steps on a task's support set from the shared
+initialization θ; the outer loop (equation 1) moves θ along the gradient of the adapted network's
 query loss, through those steps (``order="second"``) or with the inner gradients taken as constants
 (``order="first"``, section 5.2). The inner rate may differ from step to step and layer to layer.
 """
@@ -33,7 +33,7 @@ class MAML(RatedLearner[MAMLHyper]):
     hyper_type: ClassVar[type[Hyper]] = MAMLHyper
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
-        """The fast weights after the inner loop (equation 1).
+        """The fast weights after the inner loop.
 
         Raises:
             ValueError: The task has other ways than the head.

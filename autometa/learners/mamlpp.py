@@ -197,7 +197,11 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         return [each] * early + [1 - early * each]
 
     def through(self, moment: Moment) -> bool:
-        """Whether to differentiate through the inner gradients yet: after 50 of 150 epochs."""
+        """Whether to differentiate through the inner gradients yet.
+
+        The paper begins after 50 of its 150 epochs; the reference code's configurations, with 100
+        epochs, do so from the start.
+        """
         return not self.hyper.order_annealing or moment.progress >= self.hyper.first_order_share
 
     def inner_loop(

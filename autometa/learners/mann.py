@@ -1,7 +1,8 @@
 """MANN: a recurrent network with an external memory, which is shown each label a step late.
 
-A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap: "One-shot Learning with
-Memory-Augmented Neural Networks", ICML 2016, https://arxiv.org/abs/1605.06065
+A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap: "Meta-Learning with
+Memory-Augmented Neural Networks", ICML 2016 (with a supplement, whose sections are 6 to 9); on
+arXiv "One-shot Learning with …", https://arxiv.org/abs/1605.06065
 
 A task is a sequence (x_1, nothing), (x_2, y_1), … (section 2): the network has to keep x_t until
 its label comes, bind the two, and find them again when the class returns. A controller (LSTM) reads
@@ -18,19 +19,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import Hyper, Moment, Params, Task, initial_parameters, linear, members, prefixed, under
+from .base import Hyper, Moment, Params, Task, initial_parameters, linear, prefixed, under
 from .domains import Choice, Float, Int, hyper
 from .recurrent import lstm_cell
-from .sequences import SequenceLearner, dealt, shuffled
+from .sequences import SequenceHyper, SequenceLearner, one_hot, turns
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class MANNHyper(Hyper):
-    """Sizes and decay; the defaults are what the paper's grid search chose (section 4.1).
+class MANNHyper(SequenceHyper):
+    """Sizes and decay; the defaults are the paper's (supplement, section 9).
 
-    It was trained by RMSProp with a rate of 10⁻⁴, which isn't comparable with the outer Adam's.
+    It was trained for 100,000 episodes by RMSProp, with a rate of 10⁻⁴, which isn't comparable with
+    the outer Adam's, momentum 0.9 and mini-batches of 16.
     """
 
     memory: str = hyper("ntm", Choice(("lstm", "ntm")), "external memory, or the controller alone")
@@ -60,8 +62,9 @@ class MANNHyper(Hyper):
 class MANN(SequenceLearner[MANNHyper]):
     """Meta-parameters: ``encoder.*``; ``lstm.*``; ``key.*`` and ``gate`` [heads]; ``out.*``.
 
-    A query is the step after the support set, each from the same state. In the paper's sequences of
-    50 steps every item is a query until its label comes; ``scored`` says whether that is kept.
+    A query is the step after the support set, each from the same state. In the paper's sequences,
+    50 steps for five ways, every item is a query until its label comes; ``scored`` says whether
+    that is kept. The paper has no encoder: the controller reads the 20 × 20 pixels.
     """
 
     paper: ClassVar[str] = "Santoro et al. 2016, arXiv:1605.06065"
@@ -90,44 +93,49 @@ class MANN(SequenceLearner[MANNHyper]):
         Raises:
             ValueError: The task has other ways than the network.
         """
-        order = dealt(support_y)
-        return self.read(params, support_x[order], support_y[order], ways)[0]
+        order = turns(support_y)
+        features = self.features(params, support_x)[order]
+        return self.read(params, features[None], support_y[order][None], ways)[0]
 
     def predict(self, params: Params, fast: State, query_x: Tensor) -> Tensor:
-        return self.step(params, fast, self.encoder(under("encoder", params), query_x))[1]
+        return self.step(params, fast, self.features(params, query_x))[1]
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Cross-entropy a step of the sequences "support set in random order, one query".
 
-        The paper's sum of all steps, divided by their number; the mean over the queries.
+        The paper's sum of all steps (equation 25), divided by their number; the mean over the
+        queries and the sequences dealt from the task.
         """
-        x, y = shuffled(task, moment)
-        state, earlier = self.read(params, x, y, task.ways)
-        prediction = self.predict(params, state, task.query_x)
-        loss = self.loss(prediction, task.query_y)
+        features, y = self.dealt(params, task, moment)
+        steps, queries = len(task.support_y), len(task.query_y)
+        state, earlier = self.read(params, features[:, :steps], y[:, :steps], task.ways)
+        each = {name: value.repeat_interleave(queries, 0) for name, value in state.items()}
+        _, logits = self.step(params, each, features[:, steps:].flatten(0, 1))
+        loss = self.loss(logits, y[:, steps:].flatten())
         if self.hyper.scored == "all":
-            steps = len(y)
-            loss = (steps * self.loss(earlier, y) + loss) / (steps + 1)
-        return loss, prediction
+            before = self.loss(earlier.flatten(0, 1), y[:, :steps].flatten())
+            loss = (steps * before + loss) / (steps + 1)
+        return loss, logits[:queries]
 
-    def read(self, params: Params, x: Tensor, y: Tensor, ways: int) -> tuple[State, Tensor]:
-        """The state after a sequence, and the logits [S, N] of each step, before its label.
+    def read(self, params: Params, features: Tensor, y: Tensor, ways: int) -> tuple[State, Tensor]:
+        """The state after sequences, and the logits [B, S, N] of each step, before its label.
+
+        Shapes: ``features`` [B, S, F], ``y`` [B, S].
 
         Raises:
             ValueError: The task has other ways than the network.
         """
         self.check_ways(params, ways)
-        features = self.encoder(under("encoder", params), x)
-        labels = members(y, ways).T.to(features.dtype)
+        labels = one_hot(y, ways).to(features.dtype)
         state, logits = self._start(features.new_zeros(1, 1), ways), []
-        for t in range(len(y)):
-            state, output = self.step(params, state, features[t : t + 1])
-            state["label"] = labels[t : t + 1]
+        for t in range(y.shape[1]):
+            state, output = self.step(params, state, features[:, t])
+            state["label"] = labels[:, t]
             logits.append(output)
-        return state, torch.cat(logits)
+        return state, torch.stack(logits, 1)
 
     def step(self, params: Params, state: State, x: Tensor) -> tuple[State, Tensor]:
-        """One time step from the same state for each row of x, [B, features]; logits [B, N]."""
+        """One time step for each row of x, [B, features]; states [1 or B, …]; logits [B, N]."""
         seen = [x, state["label"].expand(len(x), -1)]
         if self._remembers:
             seen.append(state["read"].expand(len(x), -1))
@@ -136,7 +144,8 @@ class MANN(SequenceLearner[MANNHyper]):
         )
         new, output = {**state, "hidden": hidden, "cell": cell}, hidden
         if self._remembers:
-            # How the controller makes its keys isn't said; tanh keeps what is written bounded.
+            # In the paper the cell state serves as the key (supplement, section 6.1), without a
+            # word on how it gets the size of a location; tanh keeps what is written bounded.
             keys = linear(params, "key", hidden).tanh()
             keys = keys.view(len(x), self.hyper.heads, self.hyper.slot_size)
             new |= self._access(params["gate"], state, keys)
@@ -163,8 +172,9 @@ class MANN(SequenceLearner[MANNHyper]):
 def access(state: State, keys: Tensor, gate: Tensor, *, decay: float, sharpness: float) -> State:
     """One step of least recently used access: write the keys, then read by them.
 
-    Each head has its own key, reading weights, gate α and, of the n least used locations for n
-    heads (equation 6), its own one; that the heads share them all would make them write the same.
+    Each head has its own key, reading weights, gate α (the paper has a single scalar) and, of the n
+    least used locations for n heads (equation 6), its own one; that the heads share them all would
+    make them write the same.
 
     Args:
         state: ``memory`` [1 or B, slots, size]; ``weights`` of the last reading [1 or B, heads,

@@ -35,10 +35,11 @@ INITIAL_SCALE = 0.01
 class MetaLSTMHyper(Hyper):
     """Updates and the meta-learner; the paper trains on one episode a step.
 
-    It makes 12 updates with the support set for 1 shot and 5 for 5 shots, and starts with the
-    biases of the gates in [4, 5] (forget) and [−5, −4] (input), the middles of which are ours: the
-    meta-learner begins as gradient descent of rate 0.011. Memory for meta-training is about
-    ``30 · inner_steps · hidden`` bytes for each of the network's weights.
+    It makes 12 updates with the support set for 1 shot and 5 for 5 shots (section 5.1). Its program
+    has 20 hidden units, and starts with the biases of the gates in [4, 5] (forget) and [−5, −4]
+    (input), the middles of which are ours: the meta-learner begins as gradient descent of rate
+    0.011. Memory for meta-training is about ``30 · inner_steps · hidden`` bytes for each of the
+    network's weights.
     """
 
     meta_batch: int = hyper(1, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
@@ -58,7 +59,8 @@ class MetaLSTM(GradientLearner[MetaLSTMHyper]):
     and losses, ``lstm.weight_ih`` [4H, 4], ``lstm.weight_hh`` [4H, H] and ``lstm.bias`` [4H]; the
     gates ``forget.weight`` and ``input.weight`` [1, H + 2], ``forget.bias`` and ``input.bias`` [1].
 
-    The paper normalises batches of queries by running statistics; here they have their own.
+    In meta-testing the paper normalises batches of queries by running statistics of the support set
+    (section 3.4); here, as in its meta-training, they have their own.
     """
 
     paper: ClassVar[str] = "Ravi, Larochelle 2017, OpenReview rJY0-Kcll"

@@ -4,10 +4,10 @@ K. Lee, S. Maji, A. Ravichandran, S. Soatto: "Meta-Learning with Differentiable 
 Optimization", CVPR 2019, https://arxiv.org/abs/1904.03758
 
 The embedded support set trains a linear SVM of Crammer and Singer; its dual is a quadratic program
-in n · N numbers whatever the number of features (section 3.3). An interior point method solves it,
+in n · N numbers whatever the number of features (equation 10). An interior point method solves it,
 and the gradient goes through the optimality (KKT) conditions rather than through the iterations,
-as in OptNet (section 3.2). The encoder and a scale of the logits are learned from the query loss
-with smoothed labels.
+as in OptNet (section 3.3). The encoder and a scale of the logits are learned from the query loss
+(equation 12) with smoothed labels.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ REFINEMENTS = 2
 class MetaOptNetHyper(Hyper):
     """The machine and its training; defaults are the paper's and its code's (section 4.1).
 
-    The paper trains on 8 episodes a step by SGD whose rate falls in three stages; of the outer
-    loop's schedules the cosine is nearest. The code's solver, qpth, takes at most 20 iterations;
-    15 do unless C times the squared length of the features is far above 100.
+    The paper trains on 8 episodes a step by SGD whose rate falls three times; of the outer loop's
+    schedules the cosine is nearest. It smooths labels on mini-ImageNet only. Its solver, qpth,
+    stops after 3 iterations, and after 15 in the code; here 15 reach the optimum unless C times the
+    squared length of the features is far above 100.
     """
 
     meta_batch: int = hyper(8, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
@@ -106,11 +107,11 @@ class Point(NamedTuple):
 def support_vectors(kernel: Tensor, one_hot: Tensor, cost: float, steps: int) -> Tensor:
     """The dual variables α [n, N] of Crammer and Singer's machine, differentiable in the kernel.
 
-    They minimise ½ Σ_k α_kᵀ K α_k − Σ_i α_i,y(i) with α_ik ≤ C [k = y(i)] and Σ_k α_ik = 0. In
-    u = C Y − α a sample's row is a point of a simplex. What is found is the optimum under a
-    logarithmic barrier that is 1e-9 of what u and s are at most, and smooth in the kernel; from
-    there, taken as a constant, one more Newton step has the derivative of the implicit function
-    theorem.
+    They minimise ½ Σ_k α_kᵀ K α_k − Σ_i α_i,y(i) with α_ik ≤ C [k = y(i)] and Σ_k α_ik = 0
+    (equation 10; the authors' code adds the identity to K). In u = C Y − α a sample's row is a
+    point of a simplex. What is found is the optimum under a logarithmic barrier that is 1e-9 of
+    what u and s are at most, and smooth in the kernel; from there, taken as a constant, one more
+    Newton step has the derivative of the implicit function theorem.
 
     Shapes: ``kernel`` [n, n]; ``one_hot`` [n, N].
     """

@@ -1,7 +1,7 @@
 """Proto-MAML: MAML whose head begins as a prototypical network.
 
 E. Triantafillou et al.: "Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few
-Examples", ICLR 2020, section 3.2, https://arxiv.org/abs/1903.03096
+Examples", ICLR 2020, https://arxiv.org/abs/1903.03096
 
 With squared Euclidean distances a prototypical network is a linear classifier on the features,
 W_k = 2 c_k and b_k = −‖c_k‖², up to a number that a query's logits share. Proto-MAML makes this the
@@ -27,9 +27,9 @@ from .rates import RateVector
 class ProtoMAMLHyper(OrderHyper):
     """The inner loop, and how the outer loop sees it.
 
-    The paper's experiments are of first order. The settings published with its code have 1 to 10
-    steps at rates from 0.0001 to 0.31; of these we take a middle for the default, lower than
-    MAML's since a head of prototypes has long weights from the start.
+    The paper's experiments are of first order. The tuned settings published with its code have 1 to
+    10 steps at rates from 0.005 to 0.31; our defaults are the code's before tuning, with a rate
+    lower than MAML's since a head of prototypes has long weights from the start.
     """
 
     inner_steps: int = hyper(5, Int(1, 10), "gradient steps on the support set")

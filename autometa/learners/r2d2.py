@@ -46,8 +46,8 @@ class R2D2Hyper(Hyper):
 
     The paper trains on one episode a step with Adam at 0.005, halved every 2,000, with more ways
     than it tests on: Omniglot 60, mini-ImageNet 16, CIFAR-FS 20 for tests of 5 (section 4.2). Its
-    code starts at λ = 50 for thousands of features whose sums of squares are divided by n; we keep
-    to the paper's formula, which doesn't divide, and start at 1. α is the code's for Omniglot.
+    code fixes λ at 50 for thousands of features whose sums of squares are divided by n; we keep to
+    the paper's formula, which doesn't divide, and learn λ from 1. α is the code's for Omniglot.
     """
 
     meta_lr: float = hyper(5e-3, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")

@@ -3,7 +3,7 @@
 F. Sung, Y. Yang, L. Zhang, T. Xiang, P. Torr, T. Hospedales: "Learning to Compare: Relation Network
 for Few-Shot Learning", CVPR 2018, https://arxiv.org/abs/1711.06025
 
-A class is the sum of its embedded support examples (section 3.3, K-shot). Its features and a
+A class is the sum of its embedded support examples (section 3.2, K-shot). Its features and a
 query's, concatenated, go through the relation module g, which ends in a sigmoid: the relation score
 r in [0, 1] (equation 1). Encoder and module are trained together to regress the scores to 1 for the
 query's class and 0 for the others by their squared errors (equation 2).

@@ -5,9 +5,9 @@ https://arxiv.org/abs/1803.02999
 
 From the initialization φ, k steps of SGD or Adam on mini-batches of a task lead to W; φ then moves
 by ε (W − φ), for one task at a time (algorithm 1: ``meta_batch`` 1) or on average over several
-(algorithm 2). No gradient goes through the inner loop, and a task isn't split in support set and
+(equation 5). No gradient goes through the inner loop, and a task isn't split in support set and
 queries. For k = 1 this is joint training on all tasks; for k > 1 the direction also holds the term
-that brings gradients of different mini-batches into agreement (section 5.1, equation 31).
+that brings gradients of different mini-batches into agreement (section 5.1, equations 29 to 32).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .base import REGRESSION, SCHEDULES, START, Hyper, Moment, Params, Task, gra
 from .domains import Choice, Float, Int, hyper
 from .inner_loop import GradientLearner
 
-# D. Kingma, J. Ba, "Adam", ICLR 2015; Reptile sets β₁ = 0 (section 6): no momentum.
+# D. Kingma, J. Ba, "Adam", ICLR 2015; Reptile sets β₁ = 0 (section 6.1): no momentum.
 BETA2, EPSILON = 0.999, 1e-8
 
 
 @dataclass(frozen=True)
 class ReptileHyper(Hyper):
-    """Training on a task; the defaults are the paper's for 5-way Omniglot (appendix A).
+    """Training on a task; the defaults are the paper's for 5-way Omniglot (table 3).
 
     There ε falls linearly to 0 over the budget, to which our ``cosine`` is nearest.
     """
@@ -55,7 +55,7 @@ class ReptileHyper(Hyper):
 class Reptile(GradientLearner[ReptileHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways].
 
-    What the outer optimizer gets for a gradient is φ − W, as section 2 proposes for Adam, which
+    What the outer optimizer gets for a gradient is φ − W, as section 3 proposes for Adam, which
     takes no notice of the factor 1/α that the analysis has. The paper's own experiments step by
     ε (W − φ) instead, that is, they use plain SGD.
 
@@ -106,8 +106,8 @@ class Reptile(GradientLearner[ReptileHyper]):
     ) -> tuple[Params, dict[str, Tensor]]:
         """W after a step on each batch, and the mean metrics of the batches before their steps.
 
-        Every task starts the second moments anew; the published code carries those that the last
-        task ended with over to the next one.
+        Every task starts the second moments anew; the paper carries those that the last task ended
+        with over to the next one (section 6.1).
         """
         squares = {name: torch.zeros_like(value) for name, value in weights.items()}
         losses, scores = [], []

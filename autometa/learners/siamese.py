@@ -6,7 +6,7 @@ G. Koch, R. Zemel, R. Salakhutdinov: "Siamese Neural Networks for One-shot Image
 Two examples go through the same encoder and a dense layer of sigmoid units; the probability that
 they are of one class is p = σ(Σ_j α_j |h_1j − h_2j|), with a learned weight α_j of each component
 (section 3.1). Training minimises the binary cross-entropy of pairs (section 3.2). In a one-shot
-trial a query belongs to the class of the support example for which p is the highest (section 4.4).
+trial a query belongs to the class of the support example for which p is the highest (section 4.3).
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ class Siamese(Learner[SiameseHyper]):
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy over all pairs of the task's support and query examples.
 
-        Pairs of one class and of two have half of the weight each: the paper draws as many of one
-        as of the other (section 4.2), and this is the mean over such draws.
+        Pairs of one class and of two have half of the weight each: this is the mean over draws of
+        as many of one as of the other. The paper samples "random same and different pairs" (section
+        4.2), and doesn't say how many of each.
         """
         fast = self.adapt(params, task.support_x, task.support_y, task.ways)
         queries = self._embed(params, task.query_x)

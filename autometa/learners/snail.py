@@ -6,7 +6,7 @@ https://arxiv.org/abs/1707.03141
 A task is a sequence: the embedded support set, each example beside its label, then a query without
 one; the output at the query are its logits (section 3). Temporal convolutions, which gather what
 came shortly before, alternate with causal attention, which picks any single item out of all that
-came (figure 1 and its pseudocode). Nothing is adapted: the sequence is the memory.
+came (figure 1, pseudocode in section 3.1). Nothing is adapted: the sequence is the memory.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Moment, Params, Task, initial_parameters, linear, members, prefixed, under
+from .base import (
+    Hyper,
+    Moment,
+    Params,
+    Task,
+    initial_parameters,
+    linear,
+    prefixed,
+    under,
+)
 from .domains import Int, hyper
-from .sequences import SequenceLearner, dealt, shuffled
+from .sequences import SequenceHyper, SequenceLearner, one_hot, turns
 
 # Blocks of the appendix's network for few-shot classification: keys 64, 256, 512, values half.
 KEY_FACTORS = (1, 4, 8)
 
 
 @dataclass(frozen=True)
-class SNAILHyper(Hyper):
+class SNAILHyper(SequenceHyper):
     """Sizes; the defaults are the paper's for few-shot classification (appendix A)."""
 
     filters: int = hyper(128, Int(16, 128, log=True), "outputs of each temporal convolution")
@@ -89,41 +98,48 @@ class SNAIL(SequenceLearner[SNAILHyper]):
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ways: int
     ) -> list[Tensor]:
-        """What each layer sees of the support set, dealt out class by class.
+        """What each layer sees of the support set, in which the classes take turns.
 
         Raises:
             ValueError: The task has other ways than the network.
         """
-        order = dealt(support_y)
-        return self.read(params, support_x[order], support_y[order], ways)
+        order = turns(support_y)
+        features = self.features(params, support_x)[order]
+        return self.read(params, features, support_y[order], ways)
 
-    def read(self, params: Params, x: Tensor, y: Tensor, ways: int) -> list[Tensor]:
-        """The inputs of each layer, [N·K, channels], from labelled examples in this order.
+    def read(self, params: Params, features: Tensor, y: Tensor, ways: int) -> list[Tensor]:
+        """The inputs of each layer, […, S, channels], from labelled examples in this order.
+
+        Shapes: ``features`` […, S, F], ``y`` […, S].
 
         Raises:
             ValueError: The task has other ways than the network.
         """
         self.check_ways(params, ways)
-        features = self.encoder(under("encoder", params), x)
-        labels = members(y, ways).T.to(features.dtype)
+        labels = one_hot(y, ways).to(features.dtype)
         return self.trace(params, torch.cat([features, labels], -1))[:-1]
 
     def predict(self, params: Params, fast: Sequence[Tensor], query_x: Tensor) -> Tensor:
-        x = self.encoder(under("encoder", params), query_x)
-        unlabelled = x.new_zeros(len(x), len(params["out.bias"]))
-        last = self.trace(params, torch.cat([x, unlabelled], -1), fast)[-1]
-        return linear(params, "out", last)
+        return self._label(params, fast, self.features(params, query_x))
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """Query loss after reading the support set in random order."""
-        fast = self.read(params, *shuffled(task, moment), task.ways)
-        prediction = self.predict(params, fast, task.query_x)
-        return self.loss(prediction, task.query_y), prediction
+        features, y = self.dealt(params, task, moment)
+        shots = len(task.support_y)
+        fast = self.read(params, features[:, :shots], y[:, :shots], task.ways)
+        logits = self._label(params, fast, features[:, shots:])
+        return self.loss(logits.flatten(0, 1), y[:, shots:].flatten()), logits[0]
+
+    def _label(self, params: Params, fast: Sequence[Tensor], features: Tensor) -> Tensor:
+        """Logits […, Q, N] of queries' features […, Q, F]."""
+        unlabelled = features.new_zeros(*features.shape[:-1], len(params["out.bias"]))
+        last = self.trace(params, torch.cat([features, unlabelled], -1), fast)[-1]
+        return linear(params, "out", last)
 
     def trace(
         self, params: Params, rows: Tensor, past: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
-        """Inputs of each layer, and what the last one puts out; rows [T, features + ways].
+        """Inputs of each layer, and what the last one puts out; rows […, T, features + ways].
 
         Args:
             past: None if the rows are a sequence; else the inputs of each layer from a sequence
@@ -143,18 +159,20 @@ class SNAIL(SequenceLearner[SNAILHyper]):
 def attend(weights: Params, rows: Tensor, past: Tensor | None = None) -> Tensor:
     """The attention block: what a row reads from itself and all before, appended to it.
 
-    Shapes: rows [T, C], past [S, C] → [T, C + values]. ``past`` is as of :meth:`SNAIL.trace`.
+    Shapes: rows […, T, C], past […, S, C] → […, T, C + values]. ``past``: :meth:`SNAIL.trace`.
     """
     query, key, value = (linear(weights, part, rows) for part in ("query", "key", "value"))
+    size = key.shape[-1] ** 0.5
     if past is None:
-        visible = torch.ones(len(rows), len(rows), dtype=torch.bool, device=rows.device).tril()
-        logits = (query @ key.T).masked_fill(~visible, -torch.inf)
-        read = (logits / key.shape[1] ** 0.5).softmax(-1) @ value
+        length = rows.shape[-2]
+        visible = torch.ones(length, length, dtype=torch.bool, device=rows.device).tril()
+        logits = (query @ key.mT).masked_fill(~visible, -torch.inf)
+        read = (logits / size).softmax(-1) @ value
     else:
         itself = (query * key).sum(-1, keepdim=True)
-        logits = torch.cat([query @ linear(weights, "key", past).T, itself], -1)
-        share = (logits / key.shape[1] ** 0.5).softmax(-1)
-        read = share[:, :-1] @ linear(weights, "value", past) + share[:, -1:] * value
+        logits = torch.cat([query @ linear(weights, "key", past).mT, itself], -1)
+        share = (logits / size).softmax(-1)
+        read = share[..., :-1] @ linear(weights, "value", past) + share[..., -1:] * value
     return torch.cat([rows, read], -1)
 
 
@@ -165,7 +183,10 @@ def convolve(weights: Params, rows: Tensor, past: Tensor | None, dilation: int) 
     one ``dilation`` before it, which is zero before the sequence begins.
     """
     padded = F.pad(rows if past is None else past, (0, 0, dilation, 0))
-    earlier = padded[: len(rows)] if past is None else padded[len(past) :][:1]
+    if past is None:
+        earlier = padded[..., : rows.shape[-2], :]
+    else:
+        earlier = padded[..., past.shape[-2] :, :][..., :1, :]
 
     def both(part: str) -> Tensor:
         kernel = weights[f"{part}.weight"]

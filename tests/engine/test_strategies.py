@@ -68,6 +68,8 @@ def test_an_unknown_strategy_is_refused() -> None:
 
 
 def test_the_device_decides() -> None:
-    assert choose("cuda", 8) == choose(torch.device("cuda", 1), 1) == "vmap"
-    assert choose("cpu", 1) == "loop"
-    assert choose("cpu", 2) == "threads"
+    image = (1, 28, 28)
+    assert choose("cuda", 8, image) == choose(torch.device("cuda", 1), 1, image) == "vmap"
+    assert choose("cpu", 1, image) == "loop"
+    assert choose("cpu", 2, image) == "threads"
+    assert choose("cpu", 1, (1,)) == "vmap"

@@ -17,6 +17,7 @@ from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Encoder, Moment, Params, under
 from autometa.learners.mann import MANN, MANNHyper, access
 from autometa.learners.recurrent import lstm_cell
+from autometa.learners.sequences import deal
 from autometa.testing.learners import LearnerTestCase, predictions
 from autometa.testing.small import small_encoder, small_tasks
 
@@ -32,7 +33,7 @@ class TestMANN(LearnerTestCase):
 
 class TestLSTM(LearnerTestCase):
     learner = MANN
-    hyper = replace(SMALL, memory="lstm", scored="query")
+    hyper = replace(SMALL, memory="lstm", scored="query", sequences=3)
     order_invariant = False
     training_iterations = 0
 
@@ -165,11 +166,16 @@ def network_by_hand(learner: MANN, params: Params, task: Task) -> np.ndarray:
     return np.stack(logits)
 
 
+def read(learner: MANN, params: Params, x: Tensor, y: Tensor) -> Tensor:
+    """Logits [S, N] of the steps of one sequence, before their labels."""
+    return learner.read(params, learner.features(params, x)[None], y[None], 3)[1][0].detach()
+
+
 @pytest.mark.parametrize("memory", ["ntm", "lstm"])
 def test_the_network_by_hand(memory: str) -> None:
     learner, params, task = scene(memory=memory)
     expected = network_by_hand(learner, params, task)
-    _, logits = learner.read(params, task.support_x, task.support_y, 3)
+    logits = read(learner, params, task.support_x, task.support_y)
     # Not exactly, since what is divided by is √(length² + 10⁻¹²).
     np.testing.assert_allclose(logits, expected[:-1], rtol=1e-6)
     np.testing.assert_allclose(predictions(learner, params, task)[0], expected[-1], rtol=1e-6)
@@ -178,11 +184,11 @@ def test_the_network_by_hand(memory: str) -> None:
 @pytest.mark.parametrize("memory", ["ntm", "lstm"])
 def test_a_label_is_seen_only_after_its_step(memory: str) -> None:
     learner, params, task = scene(memory=memory)
-    _, before = learner.read(params, task.support_x, task.support_y, 3)
+    before = read(learner, params, task.support_x, task.support_y)
     for t in range(6):
         y = task.support_y.clone()
         y[t] = (y[t] + 1) % 3
-        _, after = learner.read(params, task.support_x, y, 3)
+        after = read(learner, params, task.support_x, y)
         assert torch.equal(after[: t + 1], before[: t + 1])
         assert ((after - before)[t + 1 :].abs().amax(1) > 1e-9).all()
         changed = predictions(learner, params, replace(task, support_y=y))
@@ -200,21 +206,25 @@ def test_queries_don_t_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("scored", ["all", "query"])
-def test_the_objective_is_the_cross_entropy_a_step_in_shuffled_order(scored: str) -> None:
-    learner, params, task = scene(scored=scored)
-    draw = torch.tensor([3.0, 5, 9, 1, 8, 7], dtype=torch.float64)
-    assert learner.noise_size(params, task) == len(draw)
-    order = [3, 0, 1, 5, 4, 2]
-    y = task.support_y[order]
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_the_objective_is_the_cross_entropy_a_step_of_what_is_dealt(
+    scored: str, sequences: int
+) -> None:
+    learner, params, task = scene(scored=scored, sequences=sequences)
+    draw = noise(learner.noise_size(params, task))
     loss, prediction = learner.objective(params, task, Moment(0.0, draw))
-    state, earlier = learner.read(params, task.support_x[order], y, 3)
-    torch.testing.assert_close(prediction, learner.predict(params, state, task.query_x))
+    order, labels = deal(task, draw, sequences)
+    features = torch.cat([learner.features(params, x) for x in (task.support_x, task.query_x)])
     each = []
-    for logits, label in zip(prediction, task.query_y, strict=True):
-        query = F.cross_entropy(logits, label)
-        steps = [*map(F.cross_entropy, earlier, y), query]
-        each.append(torch.stack(steps).mean() if scored == "all" else query)
+    for places, y in zip(order, labels, strict=True):
+        state, earlier = learner.read(params, features[places[:6]][None], y[None, :6], 3)
+        for place, label in zip(places[6:], y[6:], strict=True):
+            query = F.cross_entropy(learner.step(params, state, features[place][None])[1][0], label)
+            steps = [*map(F.cross_entropy, earlier[0], y[:6]), query]
+            each.append(torch.stack(steps).mean() if scored == "all" else query)
     torch.testing.assert_close(loss, torch.stack(each).mean())
+    state, _ = learner.read(params, features[order[0, :6]][None], labels[:1, :6], 3)
+    torch.testing.assert_close(prediction, learner.predict(params, state, task.query_x))
 
 
 def test_classes_take_turns_when_the_support_set_is_read() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Moment, Params, under
-from autometa.learners.snail import SNAIL, SNAILHyper, attend, convolve, dealt
+from autometa.learners.sequences import deal, turns
+from autometa.learners.snail import SNAIL, SNAILHyper, attend, convolve
 from autometa.testing.learners import LearnerTestCase, predictions
 from autometa.testing.small import small_encoder, small_tasks
 
@@ -21,13 +22,13 @@ SMALL = SNAILHyper(filters=6, key_size=4, dilations=3)
 
 class TestSNAIL(LearnerTestCase):
     learner = SNAIL
-    hyper = replace(SMALL, dilations=2)
+    hyper = replace(SMALL, dilations=2, sequences=4)
     order_invariant = False
-    training_iterations = 40
+    training_iterations = 80
 
 
-def scene(*, shots: int = 3) -> tuple[SNAIL, Params, Task]:
-    learner = SNAIL(small_encoder(CLASSIFICATION), SMALL)
+def scene(*, shots: int = 3, sequences: int = 1) -> tuple[SNAIL, Params, Task]:
+    learner = SNAIL(small_encoder(CLASSIFICATION), replace(SMALL, sequences=sequences))
     params = learner.init(3, torch.Generator().manual_seed(0))
     task = next(small_tasks(CLASSIFICATION, shots=shots).unbind())
     return learner, {name: value.double() for name, value in params.items()}, task
@@ -158,21 +159,27 @@ def test_the_convolutions_of_a_block_reach_every_distance() -> None:
     assert reached.tolist() == [False, *[True] * 8]
 
 
-def test_training_shuffles_the_support_set_by_its_noise() -> None:
-    learner, params, task = scene()
-    noise = torch.tensor([3.0, 4, 9, 1, 8, 7, 6, 2, 5], dtype=torch.float64)
-    assert learner.noise_size(params, task) == len(noise)
-    order = [3, 7, 0, 1, 8, 6, 5, 4, 2]
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_training_reads_what_is_dealt(sequences: int) -> None:
+    learner, params, task = scene(sequences=sequences)
+    size = learner.noise_size(params, task)
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     loss, found = learner.objective(params, task, Moment(0.0, noise))
-    fast = learner.read(params, task.support_x[order], task.support_y[order], 3)
-    expected = learner.predict(params, fast, task.query_x)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(loss, F.cross_entropy(expected, task.query_y))
-    assert not torch.allclose(expected, predictions(learner, params, task), rtol=1e-3)
+    order, labels = deal(task, noise, sequences)
+    features = torch.cat([learner.features(params, x) for x in (task.support_x, task.query_x)])
+    each = []
+    for places, y in zip(order, labels, strict=True):
+        rows = torch.cat([features[places], torch.eye(3, dtype=torch.float64)[y]], 1)
+        for query in rows[9:]:
+            sequence = torch.cat([rows[:9], query[None] * (torch.arange(len(query)) < 24)])
+            each.append(network_by_hand(params, sequence.detach().numpy())[-1])
+    logits = torch.from_numpy(np.stack(each))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels[:, 9:].flatten()))
+    torch.testing.assert_close(found, logits[: len(task.query_y)])
 
 
 def test_classes_take_turns_when_the_support_set_is_read() -> None:
-    assert dealt(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])).tolist() == [0, 3, 5, 1, 4, 6, 2, 7]
+    assert turns(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])).tolist() == [0, 3, 5, 1, 4, 6, 2, 7]
     learner, params, task = scene()
     order = task.support_y.argsort(stable=True)
     by_class = replace(task, support_x=task.support_x[order], support_y=task.support_y[order])
