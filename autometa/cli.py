@@ -227,20 +227,18 @@ def bench_learners(
     Example: autometa bench learners learners_omniglot --set data.options.root=omniglot
     """
     from autometa.bench.learners import bench
-    from autometa.bench.table import COLUMNS, cells, ordered
+    from autometa.bench.table import SUMMARY, summary
     from autometa.report.listing import table
 
     flags = {"resources.concurrency": concurrency, "seed": seed, "out": out}
     config = _configuration(space, assignments, flags)
     screen = console()
 
-    def notify(name: str, row: dict[str, Any]) -> None:
-        told = row.get("failed") or f"{row['score']:.4f} ± {row['ci95']:.4f}"
+    def notify(name: str, told: str) -> None:
         screen.print(f"{name}: {told}", markup=False)
 
     results = bench(config, notify)
-    lines = [cells(name, row, results["direction"]) for name, row in ordered(results)]
-    screen.print(table(config.name, COLUMNS, lines))
+    screen.print(table(config.name, SUMMARY, summary(results)))
     typer.echo(f"table: {config.folder / 'learners.md'}")
 
 

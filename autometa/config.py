@@ -105,7 +105,7 @@ class ValidationConfig(Part):
 
 
 class SamplerConfig(Part):
-    name: Literal["tpe", "random"] = "tpe"
+    name: Literal["tpe", "grouped_tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random"] = "tpe"
     startup_trials: Count = Field(10, description="random trials before the model proposes")
 
 

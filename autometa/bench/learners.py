@@ -27,6 +27,7 @@ from autometa.bench.table import write_tables
 from autometa.config import BaselineConfig, StudyConfig
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
+from autometa.report.text import score_text
 from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.run import DIRECTIONS, METRICS, absolute, published
@@ -45,14 +46,14 @@ VALIDATION_TASKS = 2
 """A trial always ends with a scoring; here nobody looks at it."""
 
 Row = dict[str, Any]
-Notify = Callable[[str, Row], None]
+Notify = Callable[[str, str], None]
 
 
 def bench(config: StudyConfig, notify: Notify) -> dict[str, Any]:
     """Train and test every learner of ``space.learners``; rows that are there already are kept.
 
     Writes ``learners.json``, ``learners.csv`` and ``learners.md`` into ``out``; ``notify`` is
-    called with each row as it is there.
+    called with a learner's name and its score in words as each row is there.
 
     Raises:
         UserError: Something in the configuration can't be run.
@@ -62,12 +63,13 @@ def bench(config: StudyConfig, notify: Notify) -> dict[str, Any]:
     data.source("test", episode_shape(config.task.model_dump()))
     specs = {name: learner_spec(name, config, data) for name in config.space.learners}
     results = _head(config, data)
+    direction = results["direction"]
     rows: dict[str, Row] = _earlier(config.folder, specs, results)
     results["rows"] = rows
     for name, row in _measured({n: s for n, s in specs.items() if n not in rows}, config):
         rows[name] = row
         write_json(config.folder / RESULTS, results)
-        notify(name, row)
+        notify(name, row.get("failed") or score_text(row["score"], row["ci95"], direction))
     write_tables(config.folder, results)
     return results
 
@@ -168,20 +170,26 @@ def measure(spec_json: dict[str, Any], test_tasks: int) -> Row:
     """Train one learner on one thread, and score it on meta-test tasks."""
     torch.set_num_threads(1)
     spec = TrialSpec.from_json(spec_json)
+    row: Row = {"spec": _told(spec), "iterations": spec.iterations}
+    try:
+        return row | _measurements(spec, test_tasks)
+    except Exception as error:  # one learner's failure is a row, not the end of the table
+        return row | {"failed": " ".join(f"{type(error).__name__}: {error}".split())}
+
+
+def _measurements(spec: TrialSpec, test_tasks: int) -> Row:
     learner, _ = build_learner(spec)
     before = _peak_bytes()
-    row: Row = {"spec": _told(spec), "paper": learner.paper, "iterations": spec.iterations}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pt"
-        try:
-            trained = train_to_end(spec, checkpoint)
-            start = time.perf_counter()
-            score = score_checkpoint(spec, checkpoint, "test", "meta-test", test_tasks)
-        except Exception as error:  # one learner's failure is a row, not the end of the table
-            return row | {"failed": " ".join(f"{type(error).__name__}: {error}".split())}
+        trained = train_to_end(spec, checkpoint)
+        start = time.perf_counter()
+        score = score_checkpoint(spec, checkpoint, "test", "meta-test", test_tasks)
+        tested = time.perf_counter() - start
         params = load_params(checkpoint)
     learned = learner.learned(params)
-    return row | {
+    return {
+        "paper": learner.paper,
         "score": score.mean,
         "ci95": score.ci95,
         "loss": score.loss,
@@ -189,7 +197,7 @@ def measure(spec_json: dict[str, Any], test_tasks: int) -> Row:
         "train_s": trained,
         "ms_per_iteration": 1000 * trained / spec.iterations if learned else 0.0,
         "tasks_per_iteration": learner.hyper.meta_batch,
-        "test_ms_per_task": 1000 * (time.perf_counter() - start) / test_tasks,
+        "test_ms_per_task": 1000 * tested / test_tasks,
         "peak_mib": (_peak_bytes() - before) / 2**20,
         "parameters": sum(params[name].numel() for name in learned),
     }

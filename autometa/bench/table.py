@@ -23,15 +23,17 @@ COLUMNS = (
     "peak MiB",
     "meta-parameters",
 )
+SUMMARY = ("learner", "score", "NLL", "ECE", "ms a meta-iteration", "meta-parameters")
+"""The columns that a terminal has room for."""
 
 
 def cells(name: str, row: dict[str, Any], direction: str) -> tuple[str, ...]:
     """A learner's line of the table."""
     if "failed" in row:
-        return (f"`{name}`", f"failed: {row['failed']}", *[""] * (len(COLUMNS) - 2))
+        return (name, f"failed: {row['failed']}", *[""] * (len(COLUMNS) - 2))
     trained = row["parameters"] > 0
     return (
-        f"`{name}`",
+        name,
         score_text(row["score"], row["ci95"], direction),
         f"{row['loss']:.2f}" if direction == MAXIMIZE else "",
         f"{100 * row['ece']:.1f} %" if row["ece"] is not None else "",
@@ -54,11 +56,22 @@ def ordered(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(results["rows"].items(), key=place)
 
 
+def lines(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of all rows, in order."""
+    return [cells(name, row, results["direction"]) for name, row in ordered(results)]
+
+
+def summary(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The same for :data:`SUMMARY`."""
+    kept = [COLUMNS.index(column) for column in SUMMARY]
+    return [tuple(line[place] for place in kept) for line in lines(results)]
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The whole table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS)]
-    lines += [cells(name, row, results["direction"]) for name, row in ordered(results)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    body = [(f"`{name}`", *rest) for name, *rest in lines(results)]
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *body]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def frame(results: dict[str, Any]) -> pd.DataFrame:

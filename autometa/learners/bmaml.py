@@ -57,8 +57,7 @@ class BMAMLHyper(EnsembleHyper):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "particles", "leader_steps")
-        if self.prior_precision < 0:
-            raise ValueError(f"prior_precision is {self.prior_precision}, but must not be below 0")
+        self.at_least(0, "prior_precision")
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,15 @@ class Choice:
 class Rates:
     """A learning-rate vector: how it is grouped, who owns its numbers, and their range.
 
-    ``steps`` names the hyper-parameter that holds the number of inner steps.
+    ``steps`` names the hyper-parameter that holds the number of inner steps, ``forms`` in how many
+    numbers a searched vector is written: see :mod:`autometa.search.rate_space`.
     """
 
     low: float
     high: float
     groups: tuple[str, ...] = ("scalar", "layer", "parameter")
     modes: tuple[str, ...] = ("searched", "learned")
+    forms: tuple[str, ...] = ("entries",)
     steps: str = "inner_steps"
 
 

@@ -61,9 +61,7 @@ class LEOHyper(Hyper):
         super().__post_init__()
         self.at_least(1, "latents")
         steps = ("latent_steps", "finetune_steps")
-        for name in (*steps, "kl_weight", "encoder_penalty", "l2_penalty", "orthogonality"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but can't be below 0")
+        self.at_least(0, *steps, "kl_weight", "encoder_penalty", "l2_penalty", "orthogonality")
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,7 @@ class PlatipusHyper(EnsembleHyper):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "samples")
-        for name in ("kl_weight", "gamma"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be below 0")
+        self.at_least(0, "kl_weight", "gamma")
         self.above(0, "deviation")
 
 

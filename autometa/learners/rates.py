@@ -15,6 +15,7 @@ from torch import Tensor
 
 GROUPS = ("scalar", "layer", "parameter")
 MODES = ("searched", "learned", "fixed")
+FORMS = ("entries", "product", "low_rank")
 
 
 @dataclass(frozen=True)

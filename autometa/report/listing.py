@@ -16,6 +16,7 @@ from autometa.learners import LEARNERS
 from autometa.learners.domains import Choice, Float, Int, Rates
 from autometa.registry import Registry
 from autometa.search.domains import Fixed, describe
+from autometa.search.rate_space import dimensions
 from autometa.search.space import BackboneChoices, LearnerDomains, SearchSpace, rows
 
 IMAGE = (1, 28, 28)
@@ -141,7 +142,8 @@ def _options(domain: Any) -> int:
         case Int(low, high, _, step):
             return (high - low) // step + 1
         case Rates():
-            return len(domain.modes) * len(domain.groups)
+            owners = ("learned" in domain.modes) + ("searched" in domain.modes) * len(domain.forms)
+            return owners * len(domain.groups)
         case _:
             return 1
 
@@ -160,10 +162,9 @@ def _continuous_of(domains: Mapping[str, Any], space: SearchSpace) -> tuple[int,
     for domain in domains.values():
         if isinstance(domain, Rates):
             low += 1
-            searched = "searched" in domain.modes
-            high += (
-                _most_steps(domains[domain.steps]) * _most_groups(domain, space) if searched else 1
-            )
+            steps, groups = _most_steps(domains[domain.steps]), _most_groups(domain, space)
+            forms = domain.forms if "searched" in domain.modes else ()
+            high += max((dimensions(form, steps, groups) for form in forms), default=1)
     return low, high
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from autometa.errors import ConfigError, suggestion
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
-from autometa.learners.rates import GROUPS, MODES, RateVector
+from autometa.learners.rates import FORMS, GROUPS, MODES, RateVector
 
 
 @dataclass(frozen=True)
@@ -137,15 +137,16 @@ def _rates(field: str, domain: Rates, given: Any) -> Domain | Fixed:
         return Fixed(_rate_rows(field, given))
     if not isinstance(given, Mapping):
         raise ConfigError(f"{field} is {given!r}, but must be a rate, rows of rates, or a mapping")
-    _only(field, given, ("low", "high", "groups", "modes"))
+    _only(field, given, ("low", "high", "groups", "modes", "forms"))
     groups = _names(f"{field}.groups", given.get("groups", domain.groups), GROUPS)
     modes = _names(f"{field}.modes", given.get("modes", domain.modes), MODES[:2])
+    forms = _names(f"{field}.forms", given.get("forms", domain.forms), FORMS)
     bounds = {
         key: _typed(f"{field}.{key}", given.get(key, getattr(domain, key)), Float(0, 0), 0.0)
         for key in ("low", "high")
     }
     _check_range(field, bounds["low"], bounds["high"], log=True)
-    return replace(domain, groups=groups, modes=modes, **bounds)
+    return replace(domain, groups=groups, modes=modes, forms=forms, **bounds)
 
 
 def _rate_rows(field: str, rows: list[Any]) -> RateVector:

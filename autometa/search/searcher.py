@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
+from autometa.search.samplers import make_sampler
 from autometa.search.space import SearchSpace
 from autometa.search.study import (
     FAILED,
@@ -25,7 +26,6 @@ from autometa.search.study import (
     REJECTED,
     counted,
     end_trial,
-    make_sampler,
     row,
     rows_of,
     trial_name,

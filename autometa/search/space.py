@@ -21,8 +21,9 @@ from autometa.learners import LEARNERS
 from autometa.learners.base import REGRESSION, Hyper, Learner
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
 from autometa.learners.hyper_json import to_json
-from autometa.learners.rates import RateVector, group_names
+from autometa.learners.rates import RateVector
 from autometa.search.domains import Fixed, override
+from autometa.search.rate_space import rate_rows, searched_rates
 
 LIMIT_PROBES = 100
 
@@ -263,18 +264,17 @@ def _suggest(trial: Suggest, name: str, domain: Domain | Fixed) -> Any:
 def _rates(
     trial: Suggest, name: str, domain: Rates, steps: int, parameters: Sequence[str]
 ) -> RateVector:
-    """A rate vector: its mode and groups, then an entry a step and group, or an initial value."""
+    """A rate vector: its mode and groups, then its form and numbers, or an initial value."""
     mode = _choose(trial, f"{name}.mode", domain.modes)
     groups = _choose(trial, f"{name}.groups", domain.groups)
 
-    def rate(full_name: str) -> float:
-        return trial.suggest_float(full_name, domain.low, domain.high, log=True)
-
     if mode == "learned":
-        return RateVector(mode, groups, ((rate(f"{name}.init"),),))
-    columns = group_names(parameters, groups)
-    rows = ([rate(f"{name}[{step}][{column}]") for column in columns] for step in range(steps))
-    return RateVector(mode, groups, tuple(tuple(row) for row in rows))
+        initial = trial.suggest_float(f"{name}.init", domain.low, domain.high, log=True)
+        return RateVector(mode, groups, ((initial,),))
+    form = _choose(trial, f"{name}.form", domain.forms)
+    return searched_rates(
+        trial, name, domain, form=form, groups=groups, steps=steps, parameters=parameters
+    )
 
 
 def rows(space: SearchSpace) -> Iterator[tuple[str, Domain | Fixed, str]]:
@@ -306,4 +306,7 @@ def _learner_rows(
     if "learned" in domain.modes:
         yield f"{name}.init", domain, f"{active}, mode = learned"
     if "searched" in domain.modes:
-        yield f"{name}[step][group]", domain, f"{active}, mode = searched, a step and group each"
+        active = f"{active}, mode = searched"
+        yield f"{name}.form", Choice(domain.forms), active
+        for row, each, form in rate_rows(name, domain):
+            yield row, each, f"{active}, form = {form}"

@@ -11,7 +11,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autometa.config import SamplerConfig, StudyConfig, without_password
+from autometa.config import StudyConfig, without_password
 from autometa.errors import StudyError
 from autometa.search.folder import StudyFolder
 
@@ -130,16 +130,6 @@ def load_optuna_study(config: StudyConfig) -> optuna.Study:
         return optuna.load_study(study_name=config.name, storage=storage_of(config))
     except KeyError:
         raise StudyError(f"the storage holds no study named {config.name!r}") from None
-
-
-def make_sampler(config: SamplerConfig, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial, seeded by its number: a resumed search proposes the same."""
-    mixed = (seed * 1_000_003 + number) % 2**32
-    if config.name == "random":
-        return optuna.samplers.RandomSampler(seed=mixed)
-    return optuna.samplers.TPESampler(
-        seed=mixed, n_startup_trials=config.startup_trials, constant_liar=True
-    )
 
 
 def trial_name(number: int, candidate: dict[str, Any]) -> str:

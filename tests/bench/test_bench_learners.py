@@ -52,7 +52,7 @@ def test_every_learner_gets_the_same_images_and_a_row(tmp_path: Path) -> None:
     assert list(frame["score"]) == sorted(frame["score"], reverse=True)
     assert (tmp_path / "out" / "learners.md").read_text() == markdown(results)
 
-    def never(name: str, _: Row) -> None:
+    def never(name: str, _: str) -> None:
         raise AssertionError(f"{name} was measured again")
 
     assert bench(config(tmp_path / "out"), never)["rows"] == rows

@@ -15,6 +15,7 @@ import pytest
 
 from autometa.config import StudyConfig, parse_config
 from autometa.search.folder import StudyFolder, create_folder, write_json
+from autometa.search.samplers import make_sampler
 from autometa.search.space import Candidate
 from autometa.search.study import (
     COMPLETE,
@@ -24,7 +25,6 @@ from autometa.search.study import (
     REJECTED,
     create_study,
     end_trial,
-    make_sampler,
     storage_of,
 )
 

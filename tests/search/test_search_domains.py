@@ -63,6 +63,7 @@ def test_a_list_gives_choices(values: list[int]) -> None:
         (RATES, {"groups": "layers"}, RateVector(), "did you mean 'layer'"),
         (RATES, {"modes": []}, RateVector(), "f.modes is empty"),
         (RATES, {"modes": ["fixed"]}, RateVector(), "f.modes holds 'fixed'"),
+        (RATES, {"forms": "produkt"}, RateVector(), "did you mean 'product'"),
         (RATES, {"low": 1.0, "high": 0.1}, RateVector(), "swap"),
         (RATES, {"high": "big"}, RateVector(), "f.high is 'big'"),
         (RATES, "auto", RateVector(), "must be a rate, rows of rates, or a mapping"),
@@ -82,6 +83,8 @@ def test_rates_may_be_fixed_or_restricted() -> None:
     assert rows == Fixed(RateVector("fixed", "layer", ((0.1, 0.2), (0.3, 0.4))))
     restricted = override("f", RATES, {"groups": "layer", "modes": ["searched"], "high": 0.5}, None)
     assert restricted == Rates(1e-3, 0.5, ("layer",), ("searched",))
+    few = override("f", RATES, {"forms": ["product", "low_rank"]}, None)
+    assert few == Rates(1e-3, 1.0, forms=("product", "low_rank"))
 
 
 @pytest.mark.parametrize(

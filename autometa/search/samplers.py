@@ -1,0 +1,95 @@
+"""Optuna's samplers by the name that a configuration gives them, one for each proposal.
+
+A sampler lives for a single proposal: what it needs of the trials before is in the storage, so a
+search that was killed proposes the same as one that wasn't.
+
+The space is conditional, and most of Optuna's samplers model what every trial has in common only:
+``cmaes``, ``gp``, ``nsga2``, ``nsga3`` and ``qmc`` are for studies of one learner and one backbone
+whose vectors keep their shape. What they leave (conditional dimensions, and for ``cmaes`` and
+``qmc`` choices too) TPE proposes, for ``nsga2`` and ``nsga3`` chance. ``tpe`` takes each dimension
+by itself and ``grouped_tpe`` those together that trials have together; both serve any space.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from autometa.config import SamplerConfig
+
+POPULATION = 20
+"""Of a generation of the evolutionary samplers; Optuna's 50 would be a whole study."""
+
+Factory = Callable[[SamplerConfig, int], BaseSampler]
+
+
+def make_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """The sampler for one trial, seeded by its number: a resumed search proposes the same."""
+    mixed = (seed * 1_000_003 + number) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if config.name == "qmc":  # a sequence needs one seed from its first point to its last
+            return QMCSampler(
+                scramble=True,
+                seed=seed % 2**32,
+                independent_sampler=_tpe(config, mixed),
+                warn_asynchronous_seeding=False,
+                warn_independent_sampling=False,
+            )
+        return FACTORIES[config.name](config, mixed)
+
+
+def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=config.startup_trials, constant_liar=True)
+
+
+def _grouped_tpe(config: SamplerConfig, seed: int) -> BaseSampler:
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=config.startup_trials,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+    )
+
+
+def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
+    return GPSampler(
+        seed=seed,
+        n_startup_trials=config.startup_trials,
+        independent_sampler=_tpe(config, seed),
+        warn_independent_sampling=False,
+    )
+
+
+def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
+    return CmaEsSampler(
+        seed=seed,
+        n_startup_trials=config.startup_trials,
+        independent_sampler=_tpe(config, seed),
+        consider_pruned_trials=True,  # else a search with ASHA leaves it next to nothing
+        warn_independent_sampling=False,
+    )
+
+
+FACTORIES: dict[str, Factory] = {
+    "tpe": _tpe,
+    "grouped_tpe": _grouped_tpe,
+    "gp": _gp,
+    "cmaes": _cmaes,
+    "nsga2": lambda _, seed: NSGAIISampler(population_size=POPULATION, seed=seed),
+    "nsga3": lambda _, seed: NSGAIIISampler(population_size=POPULATION, seed=seed),
+    "random": lambda _, seed: RandomSampler(seed=seed),
+}
