@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -14,6 +15,8 @@ import typer
 
 from autometa.cli import app
 from autometa.config import load_config, shipped_spaces
+from autometa.learners import LEARNERS
+from autometa.report.text import percent
 from autometa.testing.learners import LearnerTestCase
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +83,41 @@ def test_make_help_has_a_line_for_every_target() -> None:
     assert targets is not None
     for target in targets[1].split():
         assert re.search(rf"^{target}:.*  ## .+$", text, flags=re.M), f"{target} has no help"
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The committed comparison of the learners on a data set."""
+    path = ROOT / "trials" / "reference" / "learners" / name / "learners.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def readme_rows(heading: str) -> dict[str, list[str]]:
+    """Learner → cells of the table below a heading of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition(f"### {heading}\n")[2].partition("\n#")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    return {row[0].strip().strip("`"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_the_learners_scores_in_the_readme_are_the_committed_ones() -> None:
+    sets = omniglot, emoji = [measured(name)["rows"] for name in ("omniglot", "emoji48")]
+    shown = readme_rows("Every learner under one budget")
+    assert shown.keys() == omniglot.keys() == emoji.keys() == set(LEARNERS)
+    for name, cells in shown.items():
+        row = omniglot[name]
+        accuracies = [
+            percent(each[name]["score"], each[name]["ci95"]) for each in (omniglot, emoji)
+        ]
+        assert [cell.strip("*") for cell in cells[:2]] == accuracies, name
+        assert cells[2] == f"{row['loss']:.2f}", name
+        assert cells[3] == f"{100 * row['ece']:.1f} %", name
+
+
+@pytest.mark.parametrize("name", ["omniglot", "emoji48"])
+def test_every_learner_clears_the_floor(name: str) -> None:
+    """Well above what knows nothing of other tasks: 5 points over the better of the two."""
+    rows = measured(name)["rows"]
+    floor = max(rows[each]["score"] for each in ("nearest", "scratch")) + 0.05
+    below = {each: row["score"] for each, row in rows.items() if row["score"] < floor}
+    assert below.keys() <= {"nearest", "scratch"}
