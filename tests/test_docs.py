@@ -101,23 +101,26 @@ def readme_rows(heading: str) -> dict[str, list[str]]:
 
 
 def test_the_learners_scores_in_the_readme_are_the_committed_ones() -> None:
-    sets = omniglot, emoji = [measured(name)["rows"] for name in ("omniglot", "emoji48")]
+    omniglot, emoji = sets = [measured(name)["rows"] for name in ("omniglot", "emoji48")]
     shown = readme_rows("Every learner under one budget")
     assert shown.keys() == omniglot.keys() == emoji.keys() == set(LEARNERS)
     for name, cells in shown.items():
         row = omniglot[name]
-        accuracies = [
-            percent(each[name]["score"], each[name]["ci95"]) for each in (omniglot, emoji)
-        ]
+        accuracies = [percent(each[name]["score"], each[name]["ci95"]) for each in sets]
         assert [cell.strip("*") for cell in cells[:2]] == accuracies, name
         assert cells[2] == f"{row['loss']:.2f}", name
         assert cells[3] == f"{100 * row['ece']:.1f} %", name
 
 
-@pytest.mark.parametrize("name", ["omniglot", "emoji48"])
-def test_every_learner_clears_the_floor(name: str) -> None:
-    """Well above what knows nothing of other tasks: 5 points over the better of the two."""
+@pytest.mark.parametrize(
+    ("name", "exceptions"), [("omniglot", set()), ("emoji48", {"cnp", "mann"})]
+)
+def test_learners_clear_the_floor_but_for_those_that_the_readme_names(
+    name: str, exceptions: set[str]
+) -> None:
+    """5 points above the better of those that know nothing of other tasks."""
     rows = measured(name)["rows"]
-    floor = max(rows[each]["score"] for each in ("nearest", "scratch")) + 0.05
-    below = {each: row["score"] for each, row in rows.items() if row["score"] < floor}
-    assert below.keys() <= {"nearest", "scratch"}
+    baselines = {"nearest", "scratch"}
+    floor = max(rows[each]["score"] for each in baselines) + 0.05
+    below = {each for each, row in rows.items() if row["score"] < floor}
+    assert below == baselines | exceptions
