@@ -115,20 +115,22 @@ def conjugate_gradients(system: Callable[[Tensor], Tensor], target: Tensor, step
     definite I + ∇²L/λ, which a network's loss needn't give: where a direction has no positive
     curvature the iteration stays where it is, as in T. Steihaug's truncated form (SIAM Journal on
     Numerical Analysis, 1983), and ``target`` itself, MAML of first order, is the answer if that is
-    the first. The same rule ends it without dividing by zero once the residual is zero.
+    the first. It also ends where the residual is down to rounding, before it is divided by.
 
     Shapes: ``target`` [P] → [P].
     """
     x, residual, direction = torch.zeros_like(target), target, target
     norm = residual @ residual
     going = norm >= 0
+    rounding = torch.finfo(norm.dtype).eps ** 2 * norm
     for step in range(steps):
         product = system(direction)
         curvature = direction @ product
-        going = going & (curvature > 0)
+        going = going & (curvature > 0) & (norm > rounding)
         length = norm / torch.where(going, curvature, 1.0)
         x = x + torch.where(going, length, 1.0 if step == 0 else 0.0) * direction
         residual = residual - torch.where(going, length, 0.0) * product
         previous, norm = norm, residual @ residual
-        direction = residual + norm / torch.where(going, previous, 1.0) * direction
+        conjugate = torch.where(going, norm / torch.where(going, previous, 1.0), 0.0)
+        direction = residual + conjugate * direction
     return x

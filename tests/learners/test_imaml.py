@@ -168,6 +168,8 @@ def test_a_direction_without_positive_curvature_ends_the_iteration() -> None:
     for steps in (1, 2, 6):
         torch.testing.assert_close(conjugate_gradients(saddle.mv, along, steps), first)
         assert torch.equal(conjugate_gradients(saddle.mv, against, steps), against)
+    large = conjugate_gradients(saddle.mv, 1e30 * along, 40)
+    torch.testing.assert_close(large, 1e30 * first)
 
 
 @pytest.fixture
