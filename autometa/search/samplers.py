@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -41,13 +42,8 @@ def make_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if config.name == "qmc":  # a sequence needs one seed from its first point to its last
-            return QMCSampler(
-                scramble=True,
-                seed=seed % 2**32,
-                independent_sampler=_tpe(config, mixed),
-                warn_asynchronous_seeding=False,
-                warn_independent_sampling=False,
-            )
+            shared = _beside_tpe(config, mixed) | {"seed": seed % 2**32}
+            return QMCSampler(scramble=True, warn_asynchronous_seeding=False, **shared)
         return FACTORIES[config.name](config, mixed)
 
 
@@ -66,22 +62,23 @@ def _grouped_tpe(config: SamplerConfig, seed: int) -> BaseSampler:
 
 
 def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
-    return GPSampler(
-        seed=seed,
-        n_startup_trials=config.startup_trials,
-        independent_sampler=_tpe(config, seed),
-        warn_independent_sampling=False,
-    )
+    return GPSampler(n_startup_trials=config.startup_trials, **_beside_tpe(config, seed))
 
 
 def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
-    return CmaEsSampler(
-        seed=seed,
-        n_startup_trials=config.startup_trials,
-        independent_sampler=_tpe(config, seed),
-        consider_pruned_trials=True,  # else a search with ASHA leaves it next to nothing
-        warn_independent_sampling=False,
-    )
+    # Without the trials that were cut, a search with ASHA leaves it next to nothing.
+    shared = _beside_tpe(config, seed) | {"consider_pruned_trials": True}
+    return CmaEsSampler(n_startup_trials=config.startup_trials, **shared)
+
+
+def _beside_tpe(config: SamplerConfig, seed: int) -> dict[str, Any]:
+    """TPE proposes what a sampler leaves, and nobody is warned of it."""
+    independent = _tpe(config, seed)
+    return {
+        "seed": seed,
+        "independent_sampler": independent,
+        "warn_independent_sampling": False,
+    }
 
 
 FACTORIES: dict[str, Factory] = {

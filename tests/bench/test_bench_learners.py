@@ -58,6 +58,16 @@ def test_every_learner_gets_the_same_images_and_a_row(tmp_path: Path) -> None:
     assert bench(config(tmp_path / "out"), never)["rows"] == rows
 
 
+def test_a_learner_that_fails_is_a_row_that_says_why(tmp_path: Path) -> None:
+    heard: dict[str, str] = {}
+    settings = {"maml": {"meta_lr": 1e30, "inner_steps": 1}, "nearest": {}}
+    rows = bench(config(tmp_path / "out", learners=settings), heard.__setitem__)["rows"]
+    assert rows["maml"]["failed"].startswith("Diverged: diverged at iteration")
+    assert heard["maml"] == rows["maml"]["failed"]
+    assert heard["nearest"].endswith(" %")
+    assert "failed: Diverged" in (tmp_path / "out" / "learners.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [
