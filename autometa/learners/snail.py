@@ -19,16 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import (
-    Hyper,
-    Moment,
-    Params,
-    Task,
-    initial_parameters,
-    linear,
-    prefixed,
-    under,
-)
+from .base import Hyper, Moment, Params, Task, initial_parameters, linear, prefixed, under
 from .domains import Int, hyper
 from .sequences import SequenceHyper, SequenceLearner, one_hot, turns
 

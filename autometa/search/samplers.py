@@ -73,12 +73,8 @@ def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
 
 def _beside_tpe(config: SamplerConfig, seed: int) -> dict[str, Any]:
     """TPE proposes what a sampler leaves, and nobody is warned of it."""
-    independent = _tpe(config, seed)
-    return {
-        "seed": seed,
-        "independent_sampler": independent,
-        "warn_independent_sampling": False,
-    }
+    rest = _tpe(config, seed)
+    return {"seed": seed, "independent_sampler": rest, "warn_independent_sampling": False}
 
 
 FACTORIES: dict[str, Factory] = {
