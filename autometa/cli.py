@@ -242,6 +242,34 @@ def bench_learners(
     typer.echo(f"table: {config.folder / 'learners.md'}")
 
 
+@bench_app.command("record")
+def bench_record(
+    space: Space,
+    assignments: Assignments = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations, with earlier ones.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: trials/NAME.")] = None,
+) -> None:
+    """Record real trials of a space with their learning curves; goes on where it was stopped.
+
+    Example: autometa bench record tabular --trials 300
+    """
+    from autometa.bench.record import record
+
+    flags = {"budget.trials": trials, "resources.concurrency": concurrency, "seed": seed}
+    config = _configuration(space, assignments, flags | {"out": out})
+    screen = console()
+
+    def notify(done: Any) -> None:
+        score = f"{done.scores[-1]:.4f}" if done.scores else "none"
+        told = f"{done.number:4d} {done.candidate['learner']}: {done.end}, score {score}"
+        screen.print(told, markup=False, highlight=False)
+
+    found = record(config, notify)
+    typer.echo(f"{len(found)} configurations: {config.folder}")
+
+
 def program() -> str:
     """How this command is called here: by its name where the shell finds it, else by its path."""
     given = sys.argv[0]

@@ -26,10 +26,15 @@ PACKAGES = ("autometa", "torch", "ray", "optuna", "nni", "numpy")
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole: a temporary file beside it, then a rename."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """The same for any file."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
