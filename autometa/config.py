@@ -110,7 +110,7 @@ class SamplerConfig(Part):
 
 
 class SchedulerConfig(Part):
-    name: Literal["asha", "none"] = "asha"
+    name: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace: Count = Field(100, description="meta-iterations before a trial may be cut")
     reduction_factor: Annotated[float, Field(gt=1)] = Field(
         3.0, description="one of this many trials passes each rung"
@@ -174,7 +174,7 @@ class StudyConfig(Part):
                 f"validation.every is {self.validation.every}, but must be at most "
                 f"budget.iterations ({budget})"
             )
-        if self.scheduler.name == "asha" and self.scheduler.grace > budget:
+        if self.scheduler.name != "none" and self.scheduler.grace > budget:
             raise ValueError(
                 f"scheduler.grace is {self.scheduler.grace}, but must be at most "
                 f"budget.iterations ({budget})"

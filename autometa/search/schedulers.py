@@ -1,0 +1,147 @@
+"""Ray Tune's schedulers by the name that a configuration gives them, made to survive a restart.
+
+All go by meta-iterations. ``asha`` (Li et al. 2020, arXiv:1810.05934) cuts at every rung all but
+the best of those that have come so far; ``hyperband`` (Li et al. 2018, arXiv:1603.06560) is the
+same with several brackets, some of which begin to cut later; ``median`` (Golovin et al. 2017,
+"Google Vizier", section 3.2.2) cuts what has never been as good as the median of the others' means.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+
+from autometa.config import StudyConfig
+from autometa.search.study import MAXIMIZE, RUNNING, TrialRow
+
+NOBODY: Any = None
+"""In the place of Tune's controller, which these schedulers never ask."""
+
+Curves = Mapping[str, Mapping[int, float]]
+"""A trial's name → meta-iteration → score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """What a scheduler needs to see of a trial, for trials that Ray doesn't run."""
+
+    trial_id: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"name": self.trial_id}
+
+
+class Resumable(TrialScheduler):
+    """A scheduler that knows what the trials that it goes on with had scored in an earlier run."""
+
+    def __init__(self, earlier: Curves, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._earlier = earlier
+        self._cut: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        decision = self.CONTINUE
+        for iteration, score in self._earlier.get(trial.config["name"], {}).items():
+            result = {"iteration": iteration, "score": score}
+            decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == self.STOP:  # decided, but not yet done when that run ended
+            self._cut.add(trial.trial_id)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if trial.trial_id in self._cut:
+            return self.STOP
+        if result["iteration"] in self._earlier.get(trial.config["name"], {}):
+            return self.CONTINUE  # a trial repeats its last report when it goes on
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+class NamedBrackets(AsyncHyperBandScheduler):
+    """ASHA where there is one bracket, else Hyperband; a trial's bracket depends on its name."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        self._trial_info[trial.trial_id] = self._brackets[self.bracket(trial.config["name"])]
+
+    def bracket(self, name: str) -> int:
+        """Each bracket has the same share of the budget: η^s / (s + 1) trials for s rungs.
+
+        (Li et al. 2018, algorithm 1, line 3.)
+        """
+        rungs = range(len(self._brackets) - 1, -1, -1)
+        shares = [self._reduction_factor**s / (s + 1) for s in rungs]
+        return random.Random(name).choices(range(len(shares)), shares)[0]
+
+
+class ResumableHyperBand(Resumable, NamedBrackets):
+    """ASHA or Hyperband."""
+
+
+class UnpausedMedian(MedianStoppingRule):
+    """The median stopping rule; a trial that too few others can be compared with goes on."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        # Among the trials of an earlier run are some that would be cut earlier now.
+        self._stopped_trials.discard(trial)
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return self.CONTINUE
+
+
+class ResumableMedian(Resumable, UnpausedMedian):
+    """The median stopping rule."""
+
+
+def make_scheduler(config: StudyConfig, rows: Iterable[TrialRow], direction: str) -> TrialScheduler:
+    """The scheduler, knowing the scores of every trial so far."""
+    if config.scheduler.name == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    trials = list(rows)
+    scheduler = _scheduler(config, {t.name: t.curve for t in trials if t.end == RUNNING})
+    scheduler.set_search_properties("score", "max" if direction == MAXIMIZE else "min")
+    for trial in trials:
+        if trial.end != RUNNING:
+            _replay(scheduler, trial)
+    return scheduler
+
+
+def for_tune(scheduler: TrialScheduler) -> TrialScheduler:
+    """Tune sets metric and mode again, and refuses to where they are known already."""
+    scheduler._metric = scheduler._mode = None  # type: ignore[attr-defined]
+    return scheduler
+
+
+def _scheduler(config: StudyConfig, earlier: Curves) -> Resumable:
+    settings, end = config.scheduler, config.budget.iterations
+    if settings.name == "median":
+        return ResumableMedian(earlier, time_attr="iteration", grace_period=settings.grace)
+    rungs = int(math.log(end / settings.grace) / math.log(settings.reduction_factor)) + 1
+    return ResumableHyperBand(
+        earlier,
+        time_attr="iteration",
+        max_t=end,
+        grace_period=settings.grace,
+        reduction_factor=settings.reduction_factor,
+        brackets=rungs if settings.name == "hyperband" else 1,
+        stop_last_trials=False,
+    )
+
+
+def _replay(scheduler: Resumable, trial: TrialRow) -> None:
+    """Show a resumed search's scheduler what a trial that has ended had scored."""
+    stand = Stand(trial.name)
+    scheduler.on_trial_add(NOBODY, stand)
+    for iteration, score in trial.curve.items():
+        scheduler.on_trial_result(NOBODY, stand, {"iteration": iteration, "score": score})
