@@ -104,9 +104,26 @@ class ValidationConfig(Part):
     tasks: Tasks = Field(100, description="meta-validation tasks of a scoring")
 
 
+SamplerName = Literal[
+    "tpe", "grouped_tpe", "gp", "cmaes", "nsga2", "nsga3", "evolution", "qmc", "random", "grid"
+]
+
+
 class SamplerConfig(Part):
-    name: Literal["tpe", "grouped_tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random"] = "tpe"
+    name: SamplerName = "tpe"
     startup_trials: Count = Field(10, description="random trials before the model proposes")
+    parts: dict[str, SamplerName] = Field(
+        {}, description="pattern of parameters' names → their own sampler; the first that fits"
+    )
+
+    @model_validator(mode="after")
+    def _composes(self) -> SamplerConfig:
+        names = [*self.parts.values(), self.name]
+        if self.parts and "grid" in names:
+            raise ValueError("sampler: grid enumerates a whole space, so it can be no part")
+        if names.count("cmaes") > 1:
+            raise ValueError("sampler: cmaes keeps one state in a study, so it can be one part")
+        return self
 
 
 class SchedulerConfig(Part):

@@ -29,6 +29,7 @@ from autometa.search.space import (
     Candidate,
     SearchSpace,
     build_space,
+    check_grid,
     check_limits,
     learner_domains,
     load_backbone,
@@ -103,6 +104,8 @@ def plan(config: StudyConfig) -> Plan:
         for augment in learner.options("augment"):
             data.source("train", shape, augment=augment)
     check_limits(space)
+    if config.sampler.name == "grid":
+        check_grid(space)
     baseline = published(config.baseline, data) if config.baseline else None
     return Plan(config, data, space, baseline)
 

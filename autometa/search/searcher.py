@@ -39,6 +39,9 @@ class StudySearcher(Searcher):
     """Proposes candidates within the limits until the trial budget is met exactly.
 
     Trials that a dead driver left running are handed out first, as they were.
+
+    Attributes:
+        exhausted: Whether the space had fewer points than the budget has trials.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class StudySearcher(Searcher):
         self._config = config
         self._trial_config = trial_config
         self._observer = observer
+        self.exhausted = False
         self._live: dict[str, optuna.Trial] = {}
         self._waiting = [t for t in unfinished(study) if self._adopt(t)]
         self._left = config.budget.trials - counted(rows_of(study)) - len(self._waiting)
@@ -94,6 +98,10 @@ class StudySearcher(Searcher):
             trial = self._study.ask()
             candidate = self._space.sample(trial)
             trial.set_user_attr("candidate", asdict(candidate))
+            if self._config.sampler.name == "grid" and self._repeats(trial):
+                self._end(trial, REJECTED, "every point of the grid has been proposed")
+                self._left, self.exhausted = 0, True
+                return None
             excess = candidate.excess(self._config.space.limits)
             if excess is None:
                 self._left -= 1
@@ -102,6 +110,10 @@ class StudySearcher(Searcher):
         raise StudyError(
             f"{MAX_REJECTIONS} candidates in a row exceed space.limits: raise them and resume"
         )
+
+    def _repeats(self, trial: optuna.Trial) -> bool:
+        earlier = self._study.get_trials(deepcopy=False)[: trial.number]
+        return any(each.params == trial.params for each in earlier)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._record(self._live[trial_id], result)

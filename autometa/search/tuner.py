@@ -78,7 +78,7 @@ def run_trials(
     if time_left is not None and time.monotonic() - start >= time_left:
         searcher.close_running("the time budget was spent")
         return True
-    return counted(rows_of(study)) >= config.budget.trials
+    return searcher.exhausted or counted(rows_of(study)) >= config.budget.trials
 
 
 def trial_resources(config: StudyConfig) -> dict[str, float]:
