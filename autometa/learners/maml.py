@@ -39,5 +39,5 @@ class MAML(RatedLearner[MAMLHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        through = self.hyper.order == "second"
+        through = self.hyper.order != "first"
         return self.inner_loop(params, weights_of(params), support_x, support_y, through=through)

@@ -16,7 +16,7 @@ from autometa.learners import LEARNERS
 from autometa.learners.domains import Choice, Float, Int, Rates
 from autometa.registry import Registry
 from autometa.search.domains import Fixed, describe
-from autometa.search.rate_space import dimensions
+from autometa.search.rate_space import LEARNED, dimensions
 from autometa.search.space import BackboneChoices, LearnerDomains, SearchSpace, rows
 
 IMAGE = (1, 28, 28)
@@ -142,7 +142,7 @@ def _options(domain: Any) -> int:
         case Int(low, high, _, step):
             return (high - low) // step + 1
         case Rates():
-            owners = ("learned" in domain.modes) + ("searched" in domain.modes) * len(domain.forms)
+            owners = sum(1 if mode == LEARNED else len(domain.forms) for mode in domain.modes)
             return owners * len(domain.groups)
         case _:
             return 1
@@ -163,7 +163,7 @@ def _continuous_of(domains: Mapping[str, Any], space: SearchSpace) -> tuple[int,
         if isinstance(domain, Rates):
             low += 1
             steps, groups = _most_steps(domains[domain.steps]), _most_groups(domain, space)
-            forms = domain.forms if "searched" in domain.modes else ()
+            forms = () if domain.modes == (LEARNED,) else domain.forms
             high += max((dimensions(form, steps, groups) for form in forms), default=1)
     return low, high
 
