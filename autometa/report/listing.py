@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from autometa.backbones import BACKBONES
@@ -28,7 +29,7 @@ def table(title: str, columns: Iterable[str], body: Iterable[Iterable[Any]]) -> 
     for column in columns:
         made.add_column(column, overflow="fold")
     for cells in body:
-        made.add_row(*(str(cell) for cell in cells))
+        made.add_row(*(escape(str(cell)) for cell in cells))
     return made
 
 
