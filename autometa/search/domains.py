@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autometa.errors import ConfigError, suggestion
+from autometa.learners.base import Hyper
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
 from autometa.learners.rates import GROUPS, MODES, RateVector
 from autometa.search.rate_space import FORMS
@@ -41,6 +42,35 @@ def override(field: str, domain: Domain, given: Any, default: Any) -> Domain | F
     if isinstance(given, list):
         return _choice(field, given, domain, default)
     return Fixed(_value(field, given, domain, default))
+
+
+def check_values(
+    field: str, hyper_type: type[Hyper], domains: Mapping[str, Domain | Fixed], given: Iterable[str]
+) -> None:
+    """Refuse what a learner's record refuses, at the ends of every domain that was given.
+
+    Raises:
+        ConfigError: The record can't have a value, with its defaults where nothing is fixed.
+    """
+    fixed = {name: each.value for name, each in domains.items() if isinstance(each, Fixed)}
+    for name in given:
+        for value in _ends(domains[name]):
+            try:
+                hyper_type(**{**fixed, name: value})
+            except ValueError as error:
+                raise ConfigError(f"{field}.{error}") from None
+
+
+def _ends(domain: Domain | Fixed) -> tuple[Any, ...]:
+    match domain:
+        case Fixed(value):
+            return (value,)
+        case Choice(options):
+            return options
+        case Int(low, high) | Float(low, high):
+            return low, high
+        case Rates():
+            return ()
 
 
 def describe(domain: Domain | Fixed) -> str:

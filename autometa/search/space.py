@@ -22,7 +22,7 @@ from autometa.learners.base import REGRESSION, Hyper, Learner
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
 from autometa.learners.hyper_json import to_json
 from autometa.learners.rates import RateVector
-from autometa.search.domains import Fixed, override
+from autometa.search.domains import Fixed, check_values, override
 from autometa.search.rate_space import LEARNED, initial_rate, proposed_rates, rate_rows
 
 LIMIT_PROBES = 100
@@ -217,6 +217,7 @@ def learner_domains(
         if key in given:
             full = f"{field}.{key}"
             domains[key] = override(full, each.metadata["domain"], given[key], each.default)
+    check_values(field, learner.hyper_type, domains, given)
     return LearnerDomains(learner, domains)
 
 

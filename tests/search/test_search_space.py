@@ -16,7 +16,7 @@ from autometa.backbones import BACKBONES
 from autometa.config import parse_config
 from autometa.errors import ConfigError
 from autometa.learners.hyper_json import from_json
-from autometa.learners.maml import MAMLHyper
+from autometa.learners.maml import MAML, MAMLHyper
 from autometa.search.space import Candidate, SearchSpace, build_space, rows
 
 IMAGE = (1, 28, 28)
@@ -149,6 +149,30 @@ def test_what_a_study_asks_for_is_searched(data: st.DataObject) -> None:
     assert len(hyper.inner_lr.values) in (1, hyper.inner_steps), "rows are of meta-training's steps"
 
 
+EVERY_VECTOR = {
+    "modes": ["searched", "learned", "refined"],
+    "forms": ["product", "low_rank", "entries"],
+    "low": 0.01,
+    "high": 0.5,
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_rates_of_every_mode_form_and_group_fit_the_network(data: st.DataObject) -> None:
+    space = space_of(learners={"maml": {"inner_lr": EVERY_VECTOR}}, backbones=["conv4"])
+    candidate = space.sample(Recorder(data))
+    hyper = from_json(MAMLHyper, candidate.hyper)
+    built = BACKBONES.load("conv4")().build(candidate.architecture, IMAGE)
+    names = MAML.fast_parameters(built.parameter_names)
+    rates = hyper.inner_lr.tensor(hyper.inner_steps, names)
+    columns = {"scalar": 1, "layer": 5, "parameter": len(names)}[hyper.inner_lr.groups]
+    assert rates.shape == (hyper.inner_steps, columns)
+    own = [rate for row in hyper.inner_lr.values for rate in row]
+    assert all(0.01 <= rate <= 0.5 for rate in own)
+    assert len(own) == (1 if hyper.inner_lr.mode == "learned" else hyper.inner_steps * columns)
+
+
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_what_it_does_not_ask_for_is_no_dimension(data: st.DataObject) -> None:
@@ -181,6 +205,14 @@ def test_limits_refuse_what_is_too_large() -> None:
         ({"learners": {"maml": {"inner_stps": 3}}}, "did you mean 'inner_steps'"),
         ({"backbones": {"conv": {"dept": [3]}}}, "fits no label: did you mean 'depth'"),
         ({"backbones": {"conv": {"depth": [9]}}}, "is 9, but must be some of"),
+        (
+            {"learners": {"maml": {"first_order_share": 1.5}}},
+            r"^space.learners.maml.first_order_share is 1.5, but must be in \[0, 1\]",
+        ),
+        (
+            {"learners": {"mamlpp": {"multi_step_share": {"low": 0.1, "high": 2.0}}}},
+            r"^space.learners.mamlpp.multi_step_share is 2.0, but must be in",
+        ),
         ({"learners": {"maml": {"evaluation_steps": -1}}}, "is -1, but must not be below 0"),
         ({"learners": {"maml": {"meta_optimizer": "adagrad"}}}, "must be one of .'adam', 'adamw'"),
         ({"learners": {"maml": {"inner_lr": {"modes": "refine"}}}}, "did you mean 'refined'"),
