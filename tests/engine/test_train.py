@@ -21,6 +21,7 @@ from autometa.learners.maml import MAML, MAMLHyper
 from autometa.learners.protonet import ProtoNet, ProtoNetHyper
 from autometa.learners.rates import RateVector
 from autometa.learners.reptile import Reptile, ReptileHyper
+from autometa.learners.scratch import Scratch, ScratchHyper
 from autometa.testing.learners import assert_same
 from autometa.testing.small import EasyFamily, small_encoder
 
@@ -200,6 +201,15 @@ def test_by_sgd_reptile_moves_a_share_of_the_way_as_in_its_paper() -> None:
     for name, phi in before.items():
         expected = phi + 0.1 * (weights[name].detach() - phi)
         torch.testing.assert_close(state.params[name], expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_baseline_that_learns_nothing_has_an_optimizer_too(optimizer: str) -> None:
+    hyper = ScratchHyper(meta_optimizer=optimizer, meta_weight_decay=0.1)
+    learner = Scratch(small_encoder(CLASSIFICATION), hyper)
+    state = start(learner)
+    restored = TrainState.restore(learner, state.state_dict())
+    assert_same(state.params, restored.params)
 
 
 def test_a_negative_decay_is_refused() -> None:
