@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import optuna
 import pytest
 from rich.console import Console
 
-from autometa.config import load_config
+from autometa.config import load_config, parse_config
 from autometa.report.listing import size_estimate, space_table
 from autometa.search.space import build_space, rows
 
 IMAGE = (1, 28, 28)
+FORMS = ["product", "low_rank", "entries"]
 
 
 @pytest.mark.parametrize("name", ["maml_lr_vectors", "quickstart"])
@@ -26,25 +28,32 @@ def test_every_dimension_is_printed_with_its_whole_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modes", "forms"),
+    ("learner", "rates", "steps"),
     [
-        ("[searched, learned, refined]", "[product, low_rank, entries]"),
-        ("[learned, refined]", "[product]"),
-        ("[learned]", "[entries]"),
+        ("maml", {"modes": ["searched", "learned", "refined"], "forms": FORMS}, [1, 2]),
+        ("maml", {"modes": "refined", "forms": "product", "groups": "layer"}, 3),
+        ("maml", {"modes": ["searched", "refined"], "forms": ["product", "low_rank"]}, 2),
+        ("maml", {"modes": "learned"}, 1),
+        ("anil", {"modes": "searched"}, [2, 3]),
     ],
 )
-def test_the_size_is_that_of_what_is_sampled(modes: str, forms: str) -> None:
+def test_the_size_is_that_of_what_is_sampled(
+    learner: str, rates: dict[str, Any], steps: int | list[int]
+) -> None:
     """As many continuous dimensions as Optuna is asked for, at least and at most."""
-    rates = "space.learners.maml.inner_lr"
-    config = load_config("maml_lr_vectors", [f"{rates}.modes={modes}", f"{rates}.forms={forms}"])
-    space = build_space(config.space, IMAGE, "classification")
+    space = {
+        "learners": {learner: {"inner_lr": rates, "inner_steps": steps, "meta_lr": 0.01}},
+        "backbones": {"conv": {"depth": [2, 3], "*/operator": "conv", "norm": "batch"}},
+    }
+    config = parse_config({"space": space})
+    found = build_space(config.space, IMAGE, "classification")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     counts = set()
-    for _ in range(60):
+    for _ in range(100):
         trial = study.ask()
-        space.sample(trial)
+        found.sample(trial)
         continuous = optuna.distributions.FloatDistribution
         counts.add(sum(isinstance(each, continuous) for each in trial.distributions.values()))
         study.tell(trial, 0.0)
-    text = size_estimate(space, config)
+    text = size_estimate(found, config)
     assert f"with {min(counts)} to {max(counts)} continuous dimensions each" in text, counts
