@@ -27,6 +27,8 @@ from autometa.bench.table import write_tables
 from autometa.config import BaselineConfig, StudyConfig
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
+from autometa.learners import LEARNERS
+from autometa.learners.hyper_json import to_json
 from autometa.report.text import score_text
 from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.folder import StudyFolder, write_json
@@ -146,8 +148,14 @@ def _earlier(folder: Path, specs: dict[str, TrialSpec], head: dict[str, Any]) ->
     return {
         name: row
         for name, row in earlier["rows"].items()
-        if name in specs and row["spec"] == _told(specs[name]) and "failed" not in row
+        if name in specs and _complete(row["spec"]) == _told(specs[name]) and "failed" not in row
     }
+
+
+def _complete(told: dict[str, Any]) -> dict[str, Any]:
+    """A row's spec with the hyper-parameters that came after it, which had their defaults then."""
+    defaults = to_json(LEARNERS.load(told["learner"]).hyper_type())
+    return told | {"hyper": defaults | told["hyper"]}
 
 
 def _measured(specs: dict[str, TrialSpec], config: StudyConfig) -> Iterator[tuple[str, Row]]:

@@ -1,7 +1,8 @@
-"""Meta-training: Adam on the meta-parameters, one batch of tasks a step, resumable to the bit.
+"""Meta-training: steps on the meta-parameters, one batch of tasks each, resumable to the bit.
 
 D. Kingma, J. Ba: "Adam: A Method for Stochastic Optimization", ICLR 2015, is the outer optimizer of
-both MAML and prototypical networks.
+both MAML and prototypical networks, and the default. Others are AdamW (I. Loshchilov, F. Hutter:
+"Decoupled Weight Decay Regularization", ICLR 2019) and SGD, which Reptile's paper uses.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from autometa.learners.base import Hyper, Learner, Moment, Params
 MAX_GRADIENT_NORM = 10.0
 # Snell et al. 2017, section 3: the rate is "cut in half every 2000 episodes".
 HALVING_ITERATIONS = 2000
+MOMENTUM = 0.9
+# Rates, variances and scales aren't drawn to 0.
+DECAYED = ("encoder.", "head.")
 # On an accelerator a look at a number waits for the device, so losses are looked at in bulk.
 CHECK_EVERY_ITERATIONS = 50
 
@@ -52,7 +56,7 @@ class TrainState:
     """All that meta-training goes on from. Training changes it, and ``params``, in place."""
 
     params: Params
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     iteration: int = 0
 
@@ -60,7 +64,7 @@ class TrainState:
     def start(cls, learner: Learner[Any], params: Params, generator: torch.Generator) -> TrainState:
         """Before the first meta-iteration; ``params`` are copied, ``generator`` draws the tasks."""
         params = {name: value.clone() for name, value in params.items()}
-        return cls(params, _adam(learner, params), generator)
+        return cls(params, _optimizer(learner, params), generator)
 
     @classmethod
     def restore(
@@ -72,7 +76,7 @@ class TrainState:
     ) -> TrainState:
         """The state that :meth:`state_dict` gave, on a device."""
         params = {name: value.to(device, copy=True) for name, value in saved["params"].items()}
-        optimizer = _adam(learner, params)
+        optimizer = _optimizer(learner, params)
         optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))  # it keeps what it is given
         generator = torch.Generator()
         generator.set_state(saved["generator"].cpu())
@@ -129,11 +133,23 @@ def rate(hyper: Hyper, iteration: int, iterations: int) -> float:
     return hyper.meta_lr
 
 
-def _adam(learner: Learner[Any], params: Params) -> torch.optim.Adam:
-    # As a group, since a baseline may learn nothing and Adam takes no empty list of tensors.
-    return torch.optim.Adam(
-        [{"params": [params[name] for name in sorted(learner.learned(params))]}]
-    )
+def _optimizer(learner: Learner[Any], params: Params) -> torch.optim.Optimizer:
+    """The outer optimizer; adam, sgd and momentum add the decay to the gradient (an l2 penalty)."""
+    decay, names = learner.hyper.meta_weight_decay, sorted(learner.learned(params))
+    decayed = [name for name in names if decay and name.startswith(DECAYED)]
+    # As groups, since a baseline may learn nothing and no optimizer takes an empty list of tensors.
+    groups: list[dict[str, Any]] = [{"params": [params[n] for n in names if n not in decayed]}]
+    if decayed:
+        groups.append({"params": [params[n] for n in decayed], "weight_decay": decay})
+    match learner.hyper.meta_optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, weight_decay=0.0)
+        case "sgd":
+            return torch.optim.SGD(groups)
+        case "momentum":
+            return torch.optim.SGD(groups, momentum=MOMENTUM)
+        case _:
+            return torch.optim.Adam(groups)
 
 
 def _step(
@@ -153,7 +169,8 @@ def _step(
         state.params[name].grad = g
     norm = get_total_norm(grads.values())
     clip_grads_with_norm_([state.params[name] for name in grads], MAX_GRADIENT_NORM, norm)
-    state.optimizer.param_groups[0]["lr"] = rate(learner.hyper, state.iteration, iterations)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate(learner.hyper, state.iteration, iterations)
     state.optimizer.step()
     for name, value in learner.absorb(state.params, metrics).items():
         state.params[name].copy_(value)

@@ -11,29 +11,37 @@ weights and mean gradients. The outer loop learns the generator, and with it the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Hyper, Params, initial_parameters, linear, prefixed
-from .domains import Choice, Float, Int, hyper
-from .inner_loop import INNER_LR, GradientLearner, descend, weights_of
-from .rates import group_names
+from .base import Hyper, Moment, Params, initial_parameters, linear, prefixed
+from .domains import Choice, Float, hyper
+from .inner_loop import (
+    INNER_LR,
+    ORDERS,
+    SteppedLearner,
+    StepsHyper,
+    check_share,
+    descend,
+    order_at,
+    weights_of,
+)
+from .rates import group_names, step_rows
 
 INNER_DECAY = "inner_decay"
 
 
 @dataclass(frozen=True)
-class ALFAHyper(Hyper):
+class ALFAHyper(StepsHyper):
     """Where the outer loop starts, and what it learns.
 
     Defaults are the reference code's, but for ``groups``: the paper's layers.
     """
 
-    inner_steps: int = hyper(5, Int(1, 5), "gradient steps on the support set")
     inner_lr: float = hyper(
         0.01, Float(1e-3, 1.0, log=True), "factor of the generated rates, where learning starts"
     )
@@ -48,21 +56,24 @@ class ALFAHyper(Hyper):
     initialization: str = hyper(
         "learned", Choice(("learned", "random")), "whether the outer loop moves the initialization"
     )
-    order: str = hyper(
-        "second",
-        Choice(("first", "second")),
-        "whether to differentiate through the inner gradients",
+    order: str = hyper("second", ORDERS, "whether to differentiate through the inner gradients")
+    first_order_share: float = hyper(
+        1 / 3, Float(1 / 3, 1 / 3), "share of the budget in first order, if order is annealed"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "inner_steps")
         self.above(0, "inner_lr")
         self.at_least(0, "weight_decay")
+        check_share("first_order_share", self.first_order_share)
+
+    def at(self, moment: Moment) -> Self:
+        order = order_at(self.order, self.first_order_share, moment)
+        return replace(super().at(moment), order=order)
 
 
 @dataclass(frozen=True)
-class ALFA(GradientLearner[ALFAHyper]):
+class ALFA(SteppedLearner[ALFAHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways]; the rest below.
 
     ``generator.0.*`` and ``generator.2.*``, the weights φ of two linear layers [2G, 2G];
@@ -103,9 +114,11 @@ class ALFA(GradientLearner[ALFAHyper]):
         """
         self.check_ways(params, ways)
         columns = self.columns(self.hyper.groups)
-        through = self.hyper.order == "second"
+        through = self.hyper.order != "first"
         fast = weights_of(params)
-        for rates, decays in zip(params[INNER_LR], params[INNER_DECAY], strict=True):
+        steps = self.hyper.adaptation_steps
+        factors = (step_rows(params[name], steps) for name in (INNER_LR, INNER_DECAY))
+        for rates, decays in zip(*factors, strict=True):
             grads = self.support_grads(fast, support_x, support_y, through=through)
             alpha, beta = self.generate(params, fast, grads)
             fast = self.decayed(params, fast, decays * beta)

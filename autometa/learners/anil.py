@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import grad
 
 from .base import Hyper, Params, linear, under
-from .inner_loop import HEAD, INNER_LR, OrderHyper, RatedLearner, descend
+from .inner_loop import HEAD, OrderHyper, RatedLearner, descend
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ANIL(RatedLearner[ANILHyper]):
         """
         self.check_ways(params, ways)
         columns = self.columns(self.hyper.inner_lr.groups)
-        through = self.hyper.order == "second"
+        through = self.hyper.order != "first"
         features = self.encoder(under("encoder", params), support_x)
         features = features if through else features.detach()
 
@@ -58,7 +58,7 @@ class ANIL(RatedLearner[ANILHyper]):
             return self.loss(linear(head, "head", features), support_y)
 
         fast = {name: params[name] for name in HEAD}
-        for rates in params[INNER_LR]:
+        for rates in self.step_rates(params):
             here = fast if through else {name: value.detach() for name, value in fast.items()}
             fast = descend(fast, grad(support_loss)(here), rates, columns)
         return fast

@@ -11,7 +11,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -70,9 +70,17 @@ class Hyper:
         ValueError: A field of named options has another value.
     """
 
-    meta_lr: float = hyper(1e-3, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")
+    meta_lr: float = hyper(1e-3, Float(1e-4, 1e-2, log=True), "rate of the outer optimizer")
     meta_batch: int = hyper(4, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     meta_schedule: str = hyper("constant", SCHEDULES, "course of the outer rate over the budget")
+    meta_optimizer: str = hyper(
+        "adam",
+        Choice(("adam",), ("adamw", "sgd", "momentum")),
+        "outer optimizer; momentum is SGD with 0.9 of it",
+    )
+    meta_weight_decay: float = hyper(
+        0.0, Float(0.0, 0.0), "the outer optimizer's decay of the backbone and the head"
+    )
     augment: str = hyper(
         "none", Choice(("none", "affine")), "random affine maps of the meta-training images"
     )
@@ -101,9 +109,10 @@ class Hyper:
         for each in fields(self):
             domain, value = each.metadata["domain"], getattr(self, each.name)
             named = isinstance(domain, Choice) and isinstance(domain.options[0], str | bool)
-            if named and value not in domain.options:
-                options = ", ".join(str(option) for option in domain.options)
+            if named and value not in domain.possible:
+                options = ", ".join(str(option) for option in domain.possible)
                 raise ValueError(f"{each.name} is {value!r}, but must be one of {options}")
+        self.at_least(0, "meta_weight_decay")
 
 
 H = TypeVar("H", bound=Hyper)
@@ -166,6 +175,10 @@ class Learner(ABC, Generic[H]):
         """
         return list(encoder_parameters)
 
+    def at(self, moment: Moment) -> Self:
+        """This learner as it adapts at a moment of meta-training, if otherwise than afterwards."""
+        return self
+
     @abstractmethod
     def init(self, ways: int, generator: torch.Generator) -> Params:
         """Meta-parameters before meta-training; ``ways`` is the number of outputs."""
@@ -213,9 +226,9 @@ class Learner(ABC, Generic[H]):
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         """What meta-training minimises on a task, and the query predictions that go with it.
 
-        The default is the query loss, whatever the moment.
+        The default is the query loss of the learner as it is :meth:`at` the moment.
         """
-        return self.query_loss(params, task)
+        return self.at(moment).query_loss(params, task)
 
     def spread(self, params: Params, fast: Fast, query_x: Tensor) -> Tensor | None:
         """Standard deviations [Q, D] of a regression's predictions, where the method has them."""

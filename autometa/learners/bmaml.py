@@ -84,7 +84,7 @@ class BMAML(EnsembleLearner[BMAMLHyper]):
         """
         self.check_ways(params, ways)
         particles = weights_of(params)
-        for rates in params[INNER_LR]:
+        for rates in self.step_rates(params):
             particles = self.step(particles, rates, support_x, support_y)
         return particles
 
@@ -123,7 +123,7 @@ class BMAML(EnsembleLearner[BMAMLHyper]):
         The latter is the mean over the queries: each is predicted by itself. In the paper
         (section 3.1) the average is over the likelihoods of all queries together.
         """
-        followers = self.adapt(params, task.support_x, task.support_y, task.ways)
+        followers = self.at(moment).adapt(params, task.support_x, task.support_y, task.ways)
         outputs = self.outputs(followers, task.query_x)
         prediction = average(outputs, self.problem)
         if self.hyper.meta_loss == "likelihood":

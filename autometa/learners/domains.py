@@ -27,9 +27,15 @@ class Int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the options, unordered."""
+    """One of the options, unordered; ``others`` are only proposed where a study asks for them."""
 
     options: tuple[bool | int | float | str | None, ...]
+    others: tuple[bool | int | float | str | None, ...] = ()
+
+    @property
+    def possible(self) -> tuple[bool | int | float | str | None, ...]:
+        """Every value that a study may ask for."""
+        return self.options + self.others
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Rates:
     """A learning-rate vector: how it is grouped, who owns its numbers, and their range.
 
     ``steps`` names the hyper-parameter that holds the number of inner steps, ``forms`` in how many
-    numbers a searched vector is written: see :mod:`autometa.search.rate_space`.
+    numbers a proposed vector is written: see :mod:`autometa.search.rate_space`.
     """
 
     low: float
@@ -52,5 +58,8 @@ Domain = Float | Int | Choice | Rates
 
 
 def hyper(default: Any, domain: Domain, meaning: str) -> Any:
-    """A dataclass field with its default, its search domain and its meaning."""
+    """A dataclass field with its default, its search domain and its meaning.
+
+    A domain of a single value isn't searched, unless a study gives the field a range or a list.
+    """
     return field(default=default, metadata={"domain": domain, "meaning": meaning})

@@ -18,13 +18,13 @@ def to_json(record: Hyper) -> dict[str, Any]:
 
 
 def from_json(hyper_type: type[H], data: Mapping[str, Any]) -> H:
-    """The inverse of :func:`to_json`.
+    """The inverse of :func:`to_json`; fields that came after a record have their defaults.
 
     Raises:
-        ValueError: Fields are unknown or missing, or a value is impossible.
+        ValueError: Fields are unknown, or a value is impossible.
     """
     known = {field.name: field.default for field in fields(hyper_type)}
-    _same_names(hyper_type.__name__, data, known)
+    _same_names(hyper_type.__name__, {**known, **data}, known)
     values: dict[str, Any] = {
         name: _rates(name, value) if isinstance(known[name], RateVector) else value
         for name, value in data.items()

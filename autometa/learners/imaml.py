@@ -22,11 +22,11 @@ from torch.func import vjp
 
 from .base import START, Hyper, Moment, Params, Task, gradient
 from .domains import Float, Int, hyper
-from .inner_loop import GradientLearner, flatten, unflatten, weights_of
+from .inner_loop import SteppedLearner, StepsHyper, flatten, unflatten, weights_of
 
 
 @dataclass(frozen=True)
-class IMAMLHyper(Hyper):
+class IMAMLHyper(StepsHyper):
     """The inner problem and how exactly it and the linear system are solved.
 
     Steps of both kinds are the paper's for Omniglot, 5-way (table 2), the rate is that of the
@@ -44,12 +44,12 @@ class IMAMLHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "inner_steps", "cg_steps")
+        self.at_least(1, "cg_steps")
         self.above(0, "inner_lr", "penalty")
 
 
 @dataclass(frozen=True)
-class IMAML(GradientLearner[IMAMLHyper]):
+class IMAML(SteppedLearner[IMAMLHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways]."""
 
     paper: ClassVar[str] = "Rajeswaran, Finn, Kakade, Levine 2019, arXiv:1909.04630"
@@ -68,7 +68,7 @@ class IMAML(GradientLearner[IMAMLHyper]):
         rate, penalty = self.hyper.inner_lr, self.hyper.penalty
         start = weights_of(params)
         fast = start
-        for _ in range(self.hyper.inner_steps):
+        for _ in range(self.hyper.adaptation_steps):
             grads = self.support_grads(fast, support_x, support_y, through=True)
             fast = {
                 name: value - rate * (grads[name] + penalty * (value - start[name]))
@@ -86,7 +86,7 @@ class IMAML(GradientLearner[IMAMLHyper]):
         2 I + ∇²L(φ)/(λ + 10).
         """
         with torch.no_grad():
-            fast = self.adapt(params, task.support_x, task.support_y, task.ways)
+            fast = self.at(moment).adapt(params, task.support_x, task.support_y, task.ways)
 
             def query_loss(fast: Params) -> tuple[Tensor, Tensor]:
                 prediction = self.predict(params, fast, task.query_x)

@@ -7,9 +7,9 @@ and ``head.*``. C. Finn et al., ICML 2017, algorithm 2, line 7, is the step.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from .base import (
     H,
     Hyper,
     Learner,
+    Moment,
     Params,
     check_ways,
     initial_parameters,
@@ -28,44 +29,89 @@ from .base import (
     prefixed,
     under,
 )
-from .domains import Choice, Int, Rates, hyper
-from .rates import RateVector, group_index
+from .domains import Choice, Float, Int, Rates, hyper
+from .rates import RateVector, group_index, step_rows
 
 HEAD = ("head.weight", "head.bias")
 INNER_LR = "inner_lr"
+ORDERS = Choice(("first", "second"), ("annealed",))
 
 
 @dataclass(frozen=True)
-class InnerLoopHyper(Hyper):
-    """Gradient steps on the support set. Defaults are MAML's for Omniglot, 20-way: 5 of 0.1.
-
-    There it also gives 1 step of 0.4 (Omniglot, 5-way) and 5 of 0.01 (mini-ImageNet), appendix A.1.
-    """
+class StepsHyper(Hyper):
+    """Gradient steps on the support set: in meta-training, and of a new task afterwards."""
 
     inner_steps: int = hyper(5, Int(1, 5), "gradient steps on the support set")
+    evaluation_steps: int = hyper(
+        0, Int(0, 0), "steps on the support set of a new task; 0: as many as in meta-training"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "inner_steps")
+        self.at_least(0, "evaluation_steps")
+
+    @property
+    def adaptation_steps(self) -> int:
+        """Steps on the support set of a new task."""
+        return self.evaluation_steps or self.inner_steps
+
+    def at(self, moment: Moment) -> Self:
+        """As it is at a moment of meta-training: a task has the steps of meta-training."""
+        return replace(self, evaluation_steps=0)
+
+
+@dataclass(frozen=True)
+class InnerLoopHyper(StepsHyper):
+    """Steps that go by a rate vector. Defaults are MAML's for Omniglot, 20-way: 5 of 0.1.
+
+    Its appendix A.1 also has 1 step of 0.4 (Omniglot, 5-way; 3 of them in evaluation) and 5 of 0.01
+    (mini-ImageNet; 10 of them in evaluation).
+    """
+
     inner_lr: RateVector = hyper(  # noqa: RUF009 (a rate vector is frozen)
         RateVector("fixed", "scalar", ((0.1,),)),
         Rates(1e-3, 1.0),
         "rate of each inner step",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.at_least(1, "inner_steps")
 
-
+S = TypeVar("S", bound=StepsHyper)
 R = TypeVar("R", bound=InnerLoopHyper)
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise a ValueError unless a share of the budget is one."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is {share}, but must be in [0, 1]")
+
+
+def order_at(order: str, first_order_share: float, moment: Moment) -> str:
+    """``annealed`` is first order for a share of the budget, then second.
+
+    A. Antoniou et al., "How to train your MAML", ICLR 2019, section 4: derivative-order annealing.
+    """
+    if order != "annealed":
+        return order
+    return "first" if moment.progress < first_order_share else "second"
 
 
 @dataclass(frozen=True)
 class OrderHyper(InnerLoopHyper):
     """The inner loop, and how the outer loop sees it."""
 
-    order: str = hyper(
-        "second",
-        Choice(("first", "second")),
-        "whether to differentiate through the inner gradients",
+    order: str = hyper("second", ORDERS, "whether to differentiate through the inner gradients")
+    first_order_share: float = hyper(
+        1 / 3, Float(1 / 3, 1 / 3), "share of the budget in first order, if order is annealed"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share("first_order_share", self.first_order_share)
+
+    def at(self, moment: Moment) -> Self:
+        order = order_at(self.order, self.first_order_share, moment)
+        return replace(super().at(moment), order=order)
 
 
 @dataclass(frozen=True)
@@ -126,7 +172,15 @@ class GradientLearner(Learner[H], ABC):
 
 
 @dataclass(frozen=True)
-class RatedLearner(GradientLearner[R], ABC):
+class SteppedLearner(GradientLearner[S], ABC):
+    """One whose steps on a new task may be other than in meta-training."""
+
+    def at(self, moment: Moment) -> Self:
+        return replace(self, hyper=self.hyper.at(moment))
+
+
+@dataclass(frozen=True)
+class RatedLearner(SteppedLearner[R], ABC):
     """One whose inner steps go by a rate vector, the meta-parameter ``inner_lr``."""
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
@@ -137,15 +191,19 @@ class RatedLearner(GradientLearner[R], ABC):
         return self.hyper.inner_lr.tensor(self.hyper.inner_steps, self.rated)
 
     def learned(self, params: Params) -> frozenset[str]:
-        fixed = set() if self.hyper.inner_lr.mode == "learned" else {INNER_LR}
+        fixed = set() if self.hyper.inner_lr.is_learned else {INNER_LR}
         return frozenset(params) - fixed
+
+    def step_rates(self, params: Params) -> Iterator[Tensor]:
+        """The rates [groups] of each step on a task."""
+        return step_rows(params[INNER_LR], self.hyper.adaptation_steps)
 
     def inner_loop(
         self, params: Params, weights: Params, x: Tensor, y: Tensor, *, through: bool
     ) -> Params:
         """The weights after all steps on a support set; ``through`` as of :meth:`support_grads`."""
         columns = self.columns(self.hyper.inner_lr.groups)
-        for rates in params[INNER_LR]:
+        for rates in self.step_rates(params):
             grads = self.support_grads(weights, x, y, through=through)
             weights = descend(weights, grads, rates, columns)
         return weights

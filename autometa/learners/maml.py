@@ -6,7 +6,8 @@ Networks", ICML 2017, https://arxiv.org/abs/1703.03400
 The inner loop (algorithm 2, line 7) takes gradient steps on a task's support set from the shared
 initialization θ; the outer loop (equation 1) moves θ along the gradient of the adapted network's
 query loss, through those steps (``order="second"``) or with the inner gradients taken as constants
-(``order="first"``, section 5.2). The inner rate may differ from step to step and layer to layer.
+(``order="first"``, section 5.2), or with these first and through them later (``order="annealed"``).
+The inner rate may differ from step to step and layer to layer.
 """
 
 from __future__ import annotations
@@ -39,5 +40,5 @@ class MAML(RatedLearner[MAMLHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        through = self.hyper.order == "second"
+        through = self.hyper.order != "first"
         return self.inner_loop(params, weights_of(params), support_x, support_y, through=through)

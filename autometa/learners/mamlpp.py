@@ -33,8 +33,15 @@ from .base import (
 )
 from .batch_norms import batch_norms, watched
 from .domains import Choice, Float, Rates, hyper
-from .inner_loop import INNER_LR, GradientLearner, InnerLoopHyper, descend, weights_of
-from .rates import RateVector
+from .inner_loop import (
+    INNER_LR,
+    InnerLoopHyper,
+    SteppedLearner,
+    check_share,
+    descend,
+    weights_of,
+)
+from .rates import RateVector, step_rows
 
 SWITCH = Choice((False, True))
 MOMENTUM = 0.1  # of the running statistics, as in the reference code
@@ -74,19 +81,17 @@ class MAMLPPHyper(InnerLoopHyper):
                 f"multi_step_share is {self.multi_step_share}, but must be in (0, 1]: "
                 "to do without, turn multi_step_loss off"
             )
-        if not 0 <= self.first_order_share <= 1:
-            raise ValueError(
-                f"first_order_share is {self.first_order_share}, but must be in [0, 1]"
-            )
+        check_share("first_order_share", self.first_order_share)
 
 
 @dataclass(frozen=True)
-class MAMLPP(GradientLearner[MAMLPPHyper]):
+class MAMLPP(SteppedLearner[MAMLPPHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``, [ways, features] and [ways]; ``inner_lr``.
 
     BNWB takes the weights of batch-norm layers out of ``encoder.*``, and has them as ``affine.*``,
     [steps, C]; BNRS has ``running.*``, [steps, C], which the outer optimizer doesn't touch. The
     steps are 0…n−1; a pass of the queries after update i is of step i, as in the reference code.
+    On a new task steps beyond the last have what it has.
     """
 
     paper: ClassVar[str] = "Antoniou, Edwards, Storkey 2019, arXiv:1810.09502"
@@ -120,7 +125,7 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
 
     def learned(self, params: Params) -> frozenset[str]:
         fixed = {name for name in params if name.startswith("running.")}
-        return frozenset(params) - fixed - (set() if self.rates.mode == "learned" else {INNER_LR})
+        return frozenset(params) - fixed - (set() if self.rates.is_learned else {INNER_LR})
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The fast weights after the last step, without those that BNWB keeps from adapting.
@@ -133,7 +138,7 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         return list(loop)[-1][0]
 
     def predict(self, params: Params, fast: Params, query_x: Tensor) -> Tensor:
-        return self.forward(params, fast, query_x, -1)[0]
+        return self.forward(params, fast, query_x, self.hyper.adaptation_steps - 1)[0]
 
     def objective(self, params: Params, task: Task, moment: Moment) -> tuple[Tensor, Tensor]:
         loss, (prediction, _) = self.observed_objective(params, task, moment)
@@ -171,7 +176,8 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         """
         self.check_ways(params, task.ways)
         importance = self.importance(moment.progress)
-        loop = self.inner_loop(params, task.support_x, task.support_y, through=self.through(moment))
+        support = task.support_x, task.support_y
+        loop = self.at(moment).inner_loop(params, *support, through=self.through(moment))
         losses, observed = [], []
         prediction = task.query_x
         for step, (weights, seen) in enumerate(loop):
@@ -210,7 +216,8 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         """After each update the weights, and the statistics that its gradient's pass has seen."""
         columns = self.columns(self.rates.groups)
         weights = weights_of(params)
-        for step, rates in enumerate(params[INNER_LR]):
+        rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
+        for step, rates in enumerate(rows):
             point, others = (weights, params) if through else (_cut(weights), _cut(params))
 
             def support_loss(
@@ -234,12 +241,17 @@ class MAMLPP(GradientLearner[MAMLPPHyper]):
         evaluate by the average, as batch normalisation was meant, fails where batches are tasks:
         J. Bronskill et al., "TaskNorm", ICML 2020, arXiv:2003.03284.
         """
-        own = {f"encoder.{name}": each[step] for name, each in under("affine", params).items()}
+        affine, running = (step_of(step, under(each, params)) for each in ("affine", "running"))
+        own = prefixed("encoder", affine)
         if not self.hyper.running_statistics:
             return self.network(weights | own, x), {}
-        given = {name: each[step] for name, each in under("running", params).items()}
-        with watched(self.encoder.module, given) as seen:
+        with watched(self.encoder.module, running) as seen:
             return self.network(weights | own, x), seen
+
+
+def step_of(step: int, tables: Params) -> Params:
+    """The row of a step of each table [steps, …], the last one for those beyond."""
+    return {name: each[min(step, len(each) - 1)] for name, each in tables.items()}
 
 
 def _cut(params: Params) -> Params:

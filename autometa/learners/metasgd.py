@@ -19,13 +19,13 @@ from torch import Tensor
 
 from .base import Hyper, Params, prefixed
 from .domains import Float, Int, hyper
-from .inner_loop import GradientLearner, weights_of
+from .inner_loop import SteppedLearner, StepsHyper, weights_of
 
 RATES = "rates"
 
 
 @dataclass(frozen=True)
-class MetaSGDHyper(Hyper):
+class MetaSGDHyper(StepsHyper):
     """The inner step: in the paper a single one, of rates that begin somewhere in [0.005, 0.1]."""
 
     inner_steps: int = hyper(1, Int(1, 5), "gradient steps on the support set, of the same rates")
@@ -33,12 +33,11 @@ class MetaSGDHyper(Hyper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "inner_steps")
         self.above(0, "initial_rate")
 
 
 @dataclass(frozen=True)
-class MetaSGD(GradientLearner[MetaSGDHyper]):
+class MetaSGD(SteppedLearner[MetaSGDHyper]):
     """Meta-parameters: ``encoder.*``; ``head.*``; ``rates.<name>`` of each, in the same shape.
 
     All rates begin equal, which makes the start that of MAML.
@@ -61,7 +60,7 @@ class MetaSGD(GradientLearner[MetaSGDHyper]):
         """
         self.check_ways(params, ways)
         fast = weights_of(params)
-        for _ in range(self.hyper.inner_steps):
+        for _ in range(self.hyper.adaptation_steps):
             grads = self.support_grads(fast, support_x, support_y, through=True)
             fast = {name: fast[name] - params[f"{RATES}.{name}"] * g for name, g in grads.items()}
         return fast

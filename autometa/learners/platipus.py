@@ -112,7 +112,7 @@ class Platipus(EnsembleLearner[PlatipusHyper]):
         prior = self.moved_mean(params, params[GAMMA_P], *support)
         log_variances = under(POSTERIOR, params), under(PRIOR, params)
         theta = sample(posterior, log_variances[0], moment.noise)
-        fast = self.inner_loop(params, theta, *support, through=True)
+        fast = self.at(moment).inner_loop(params, theta, *support, through=True)
         outputs = self.network(fast, task.query_x)
         divergence = gaussian_kl(posterior, log_variances[0], prior, log_variances[1])
         loss = self.negative_log_likelihood(outputs, task.query_y)

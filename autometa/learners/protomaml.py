@@ -57,7 +57,7 @@ class ProtoMAML(RatedLearner[ProtoMAMLHyper]):
         The steps take the head for weights of its own, not for a function of the encoder; only the
         outer gradient follows the prototypes, in first order too.
         """
-        through = self.hyper.order == "second"
+        through = self.hyper.order != "first"
         embedded = self.encoder(under("encoder", params), support_x)
         start = weights_of(params) | prototype_head(embedded, support_y, ways)
         return self.inner_loop(params, start, support_x, support_y, through=through)

@@ -50,7 +50,7 @@ class R2D2Hyper(Hyper):
     the paper's formula, which doesn't divide, and learn λ from 1. α is the code's for Omniglot.
     """
 
-    meta_lr: float = hyper(5e-3, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")
+    meta_lr: float = hyper(5e-3, Float(1e-4, 1e-2, log=True), "rate of the outer optimizer")
     meta_batch: int = hyper(1, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     meta_schedule: str = hyper("halving", SCHEDULES, "course of the outer rate over the budget")
     way_factor: int = hyper(3, Choice((1, 2, 3, 4)), "ways in training per way in testing")

@@ -1,28 +1,29 @@
 """The learning-rate vector: one inner rate per step and group of parameters.
 
 A scalar rate for all, one per layer (Antoniou et al., "How to train your MAML", ICLR 2019,
-section 4: LSLR) or one per parameter tensor; every entry may be *searched* (the optimizer of
-hyper-parameters owns it), *learned* (a meta-parameter, as in LSLR and Meta-SGD) or *fixed*.
+section 4: LSLR) or one per parameter tensor. The vector is *searched* (the optimizer of
+hyper-parameters owns it), *learned* (a meta-parameter, as in LSLR and Meta-SGD, whose entries all
+start at one searched value), *refined* (a meta-parameter, every entry of which starts where the
+search says) or *fixed*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 GROUPS = ("scalar", "layer", "parameter")
-MODES = ("searched", "learned", "fixed")
-FORMS = ("entries", "product", "low_rank")
+MODES = ("searched", "learned", "refined", "fixed")
 
 
 @dataclass(frozen=True)
 class RateVector:
     """Rates of shape [steps, groups]; a single row serves every step, a single entry everything.
 
-    ``values`` are the rates themselves, or in mode ``learned`` their initial values.
+    ``values`` are the rates themselves, or where they are learned their initial values.
     Columns follow :func:`group_names`.
     """
 
@@ -38,6 +39,11 @@ class RateVector:
         if not self.values or len({len(row) for row in self.values}) != 1 or not self.values[0]:
             raise ValueError("values must be rows of equal, positive length: one row a step")
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether the rates are meta-parameters that the outer loop moves."""
+        return self.mode in ("learned", "refined")
+
     def tensor(self, steps: int, parameters: Sequence[str]) -> Tensor:
         """The rates as a float32 tensor [steps, groups].
 
@@ -52,6 +58,17 @@ class RateVector:
                 f"{steps} steps × {columns} groups ({self.groups})"
             )
         return rates.expand(steps, columns).clone()
+
+
+def step_rows(table: Tensor, steps: int) -> Iterator[Tensor]:
+    """The row of each step; steps beyond the table's own have its last row again.
+
+    So do C. Finn et al., ICML 2017, appendix A.1, who train with 5 steps of one rate on
+    mini-ImageNet and evaluate with 10 of the same.
+    """
+    rows = table.unbind()
+    for step in range(steps):
+        yield rows[min(step, len(rows) - 1)]
 
 
 def layer_of(parameter: str) -> str:

@@ -20,7 +20,10 @@ from .rates import RateVector
 
 @dataclass(frozen=True)
 class ScratchHyper(InnerLoopHyper):
-    """As many steps as fit a handful of images; the outer loop's fields have no effect."""
+    """As many steps as fit a handful of images; the outer loop's fields have no effect.
+
+    To this baseline every task is a new one: ``evaluation_steps``, unless 0, are what it takes.
+    """
 
     inner_steps: int = hyper(50, Int(10, 100), "gradient steps on the support set")
     inner_lr: RateVector = hyper(  # noqa: RUF009 (a rate vector is frozen)

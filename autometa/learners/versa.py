@@ -46,7 +46,7 @@ class VERSAHyper(Hyper):
     There 16 tasks make a meta-iteration; for mini-ImageNet they are 4 or 8 (appendix).
     """
 
-    meta_lr: float = hyper(1e-4, Float(1e-4, 1e-2, log=True), "rate of the outer loop's Adam")
+    meta_lr: float = hyper(1e-4, Float(1e-4, 1e-2, log=True), "rate of the outer optimizer")
     meta_batch: int = hyper(8, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     samples: int = hyper(10, Int(1, 50, log=True), "draws L of the head, in training and testing")
     width: int = hyper(256, Int(32, 512, log=True), "units of the amortization network's layers")

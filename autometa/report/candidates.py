@@ -58,7 +58,7 @@ def _rates_text(value: dict[str, Any]) -> str:
     rows = value["values"]
     rates = [rate for row in rows for rate in row]
     how = f"{value['mode']} ({value['groups']})"
-    if value["mode"] == "learned":
+    if value["mode"] in ("learned", "refined"):
         how += " from"
     if len(rates) <= MOST_RATES:
         return f"{how} " + " | ".join(" ".join(f"{rate:.3g}" for rate in row) for row in rows)

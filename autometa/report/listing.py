@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from autometa.backbones import BACKBONES
@@ -14,9 +15,10 @@ from autometa.config import StudyConfig
 from autometa.episodes import DATASETS, options_type
 from autometa.learners import LEARNERS
 from autometa.learners.domains import Choice, Float, Int, Rates
+from autometa.learners.rates import group_names
 from autometa.registry import Registry
 from autometa.search.domains import Fixed, describe
-from autometa.search.rate_space import dimensions
+from autometa.search.rate_space import LEARNED, dimensions
 from autometa.search.space import BackboneChoices, LearnerDomains, SearchSpace, rows
 
 IMAGE = (1, 28, 28)
@@ -28,7 +30,7 @@ def table(title: str, columns: Iterable[str], body: Iterable[Iterable[Any]]) -> 
     for column in columns:
         made.add_column(column, overflow="fold")
     for cells in body:
-        made.add_row(*(str(cell) for cell in cells))
+        made.add_row(*(escape(str(cell)) for cell in cells))
     return made
 
 
@@ -142,7 +144,7 @@ def _options(domain: Any) -> int:
         case Int(low, high, _, step):
             return (high - low) // step + 1
         case Rates():
-            owners = ("learned" in domain.modes) + ("searched" in domain.modes) * len(domain.forms)
+            owners = sum(1 if mode == LEARNED else len(domain.forms) for mode in domain.modes)
             return owners * len(domain.groups)
         case _:
             return 1
@@ -150,47 +152,50 @@ def _options(domain: Any) -> int:
 
 def _continuous(space: SearchSpace) -> tuple[int, int]:
     """Fewest and most continuous dimensions that a candidate can have."""
-    counts = [_continuous_of(d.domains, space) for d in space.learners.values()]
+    counts = [_continuous_of(learner, space) for learner in space.learners.values()]
     return min(low for low, _ in counts), max(high for _, high in counts)
 
 
-def _continuous_of(domains: Mapping[str, Any], space: SearchSpace) -> tuple[int, int]:
-    plain = sum(
+def _continuous_of(learner: LearnerDomains, space: SearchSpace) -> tuple[int, int]:
+    domains = learner.domains
+    low = high = sum(
         isinstance(domain, Float) and domain.low < domain.high for domain in domains.values()
     )
-    low = high = plain
     for domain in domains.values():
         if isinstance(domain, Rates):
-            low += 1
-            steps, groups = _most_steps(domains[domain.steps]), _most_groups(domain, space)
-            forms = domain.forms if "searched" in domain.modes else ()
-            high += max((dimensions(form, steps, groups) for form in forms), default=1)
+            steps, groups = _steps(domains[domain.steps]), _groups(learner, domain, space)
+            low += min(_numbers(domain, min(steps), min(groups)))
+            high += max(_numbers(domain, max(steps), max(groups)))
     return low, high
 
 
-def _most_steps(domain: Any) -> int:
+def _numbers(domain: Rates, steps: int, groups: int) -> list[int]:
+    """How many numbers a vector takes, in each mode and form."""
+    proposed = [dimensions(form, steps, groups) for form in domain.forms]
+    return [n for mode in domain.modes for n in ([1] if mode == LEARNED else proposed)]
+
+
+def _steps(domain: Any) -> tuple[int, ...]:
+    """Fewest and most inner steps."""
     match domain:
-        case Int(_, high):
-            return high
+        case Int(low, high):
+            return low, high
         case Choice(options):
-            return max(int(option or 0) for option in options)
+            return tuple(int(option or 0) for option in options)
         case Fixed(value):
-            return int(value)
-    return 1
+            return (int(value),)
+    return (1,)
 
 
-def _most_groups(domain: Rates, space: SearchSpace) -> int:
-    """Columns of the widest rate vector, on the deepest backbone."""
-    if domain.groups == ("scalar",):
-        return 1
-    widest = 1
+def _groups(learner: LearnerDomains, domain: Rates, space: SearchSpace) -> list[int]:
+    """Columns of a rate vector, by each way to group it, on the shallowest and deepest networks."""
+    counts = []
     for choices in space.backbones.values():
-        deepest = {
-            label: max(options) if label == "depth" else options[-1]
-            for label, options in choices.options.items()
-        }
-        active = {k: v for k, v in deepest.items() if choices.space.active(k, deepest)}
-        names = choices.space.build(active, choices.in_shape).parameter_names
-        layers = len({name.partition(".")[0] for name in names}) + 1
-        widest = max(widest, len(names) + 2 if "parameter" in domain.groups else layers)
-    return widest
+        for pick in (min, max):
+            depth = {label: pick(o) for label, o in choices.options.items() if label == "depth"}
+            wanted = {label: options[-1] for label, options in choices.options.items()} | depth
+            active = {k: v for k, v in wanted.items() if choices.space.active(k, wanted)}
+            built = choices.space.build(active, choices.in_shape)
+            names = learner.learner.fast_parameters(built.parameter_names)
+            counts += [len(group_names(names, group)) for group in domain.groups]
+    return counts

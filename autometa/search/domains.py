@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autometa.errors import ConfigError, suggestion
+from autometa.learners.base import Hyper
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
-from autometa.learners.rates import FORMS, GROUPS, MODES, RateVector
+from autometa.learners.rates import GROUPS, MODES, RateVector
+from autometa.search.rate_space import FORMS
+
+PROPOSED_MODES = tuple(mode for mode in MODES if mode != "fixed")
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,45 @@ def override(field: str, domain: Domain, given: Any, default: Any) -> Domain | F
     return Fixed(_value(field, given, domain, default))
 
 
+def check_values(
+    field: str, hyper_type: type[Hyper], domains: Mapping[str, Domain | Fixed], given: Iterable[str]
+) -> None:
+    """Refuse what a learner's record refuses, at the ends of every domain that was given.
+
+    Raises:
+        ConfigError: The record can't have a value, with its defaults where nothing is fixed.
+    """
+    fixed = {name: each.value for name, each in domains.items() if isinstance(each, Fixed)}
+    for name in given:
+        for value in _ends(domains[name]):
+            try:
+                hyper_type(**{**fixed, name: value})
+            except ValueError as error:
+                raise ConfigError(f"{field}.{error}") from None
+
+
+def _ends(domain: Domain | Fixed) -> tuple[Any, ...]:
+    match domain:
+        case Fixed(value):
+            return (value,)
+        case Choice(options):
+            return options
+        case Int(low, high) | Float(low, high):
+            return low, high
+        case Rates():
+            return ()
+
+
 def describe(domain: Domain | Fixed) -> str:
     """A domain as a table shows it."""
     match domain:
         case Fixed(value):
             return f"= {value}" if not isinstance(value, RateVector) else f"= {value.values}"
-        case Choice(options):
-            return "{" + ", ".join(str(option) for option in options) + "}"
+        case Choice(options, others):
+            on_request = f" (or {_listed(others)})" if others else ""
+            return "{" + _listed(options) + "}" + on_request
+        case Int(low, high) | Float(low, high) if low == high:
+            return f"= {low:g}"
         case Int(low, high, _, step):
             by = f" step {step}" if step != 1 else ""
             return f"{low} … {high}{by}" + (" (log)" if domain.log else "")
@@ -54,6 +90,10 @@ def describe(domain: Domain | Fixed) -> str:
             return f"[{low:g}, {high:g}]" + (" (log)" if log else "")
         case Rates(low, high):
             return f"[{low:g}, {high:g}] (log)"
+
+
+def _listed(options: tuple[Any, ...]) -> str:
+    return ", ".join(str(option) for option in options)
 
 
 def _from_mapping(
@@ -64,7 +104,7 @@ def _from_mapping(
     known = ("low", "high", "log", "step") if isinstance(domain, Int) else ("low", "high", "log")
     _only(field, given, known)
     if isinstance(domain, Choice):
-        options = domain.options
+        options = domain.possible
         raise ConfigError(f"{field} is {dict(given)}, but must be a list of some of {options}")
     numbers = {
         key: _typed(f"{field}.{key}", value, domain, default)
@@ -102,17 +142,22 @@ def _value(field: str, value: Any, domain: Float | Int | Choice, default: Any) -
 
 
 def _check_sign(field: str, value: Any, domain: Float | Int | Choice) -> None:
-    """Where a learner's own domain is above 0, so must be whatever replaces it."""
+    """Where a learner's own domain is above 0, or not below, so must be whatever replaces it."""
     own = domain.options if isinstance(domain, Choice) else (domain.low,)
-    if all(isinstance(each, int | float) and each > 0 for each in own) and value <= 0:
+    numbers = [each for each in own if isinstance(each, int | float)]
+    if len(numbers) < len(own):
+        return
+    if min(numbers) > 0 and value <= 0:
         raise ConfigError(f"{field} is {value!r}, but must be above 0")
+    if min(numbers) >= 0 and value < 0:
+        raise ConfigError(f"{field} is {value!r}, but must not be below 0")
 
 
 def _typed(field: str, value: Any, domain: Domain, default: Any) -> Any:
     """The value, if it has the type of the hyper-parameter (whole numbers serve as reals)."""
     if isinstance(domain, Choice) and isinstance(domain.options[0], bool | str):
-        if not any(_same(value, option) for option in domain.options):
-            raise ConfigError(f"{field} is {value!r}, but must be one of {domain.options}")
+        if not any(_same(value, option) for option in domain.possible):
+            raise ConfigError(f"{field} is {value!r}, but must be one of {domain.possible}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, float):
@@ -139,8 +184,8 @@ def _rates(field: str, domain: Rates, given: Any) -> Domain | Fixed:
         raise ConfigError(f"{field} is {given!r}, but must be a rate, rows of rates, or a mapping")
     _only(field, given, ("low", "high", "groups", "modes", "forms"))
     groups = _names(f"{field}.groups", given.get("groups", domain.groups), GROUPS)
-    modes = _names(f"{field}.modes", given.get("modes", domain.modes), MODES[:2])
-    forms = _names(f"{field}.forms", given.get("forms", domain.forms), FORMS)
+    modes = _names(f"{field}.modes", given.get("modes", domain.modes), PROPOSED_MODES)
+    forms = _names(f"{field}.forms", given.get("forms", domain.forms), tuple(FORMS))
     bounds = {
         key: _typed(f"{field}.{key}", given.get(key, getattr(domain, key)), Float(0, 0), 0.0)
         for key in ("low", "high")

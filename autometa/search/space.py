@@ -22,8 +22,8 @@ from autometa.learners.base import REGRESSION, Hyper, Learner
 from autometa.learners.domains import Choice, Domain, Float, Int, Rates
 from autometa.learners.hyper_json import to_json
 from autometa.learners.rates import RateVector
-from autometa.search.domains import Fixed, override
-from autometa.search.rate_space import rate_rows, searched_rates
+from autometa.search.domains import Fixed, check_values, override
+from autometa.search.rate_space import LEARNED, initial_rate, proposed_rates, rate_rows
 
 LIMIT_PROBES = 100
 
@@ -231,6 +231,7 @@ def learner_domains(
         if key in given:
             full = f"{field}.{key}"
             domains[key] = override(full, each.metadata["domain"], given[key], each.default)
+    check_values(field, learner.hyper_type, domains, given)
     return LearnerDomains(learner, domains)
 
 
@@ -281,13 +282,17 @@ def _rates(
     """A rate vector: its mode and groups, then its form and numbers, or an initial value."""
     mode = _choose(trial, f"{name}.mode", domain.modes)
     groups = _choose(trial, f"{name}.groups", domain.groups)
-
-    if mode == "learned":
-        initial = trial.suggest_float(f"{name}.init", domain.low, domain.high, log=True)
-        return RateVector(mode, groups, ((initial,),))
-    form = _choose(trial, f"{name}.form", domain.forms)
-    return searched_rates(
-        trial, name, domain, form=form, groups=groups, steps=steps, parameters=parameters
+    if mode == LEARNED:
+        return initial_rate(trial, name, domain, groups)
+    return proposed_rates(
+        trial,
+        name,
+        domain,
+        mode=mode,
+        form=_choose(trial, f"{name}.form", domain.forms),
+        groups=groups,
+        steps=steps,
+        parameters=parameters,
     )
 
 
@@ -317,10 +322,5 @@ def _learner_rows(
         return
     yield f"{name}.mode", Choice(domain.modes), active
     yield f"{name}.groups", Choice(domain.groups), active
-    if "learned" in domain.modes:
-        yield f"{name}.init", domain, f"{active}, mode = learned"
-    if "searched" in domain.modes:
-        active = f"{active}, mode = searched"
-        yield f"{name}.form", Choice(domain.forms), active
-        for row, each, form in rate_rows(name, domain):
-            yield row, each, f"{active}, form = {form}"
+    for row, each, when in rate_rows(name, domain):
+        yield row, each, f"{active}, {when}"

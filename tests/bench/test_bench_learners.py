@@ -56,6 +56,11 @@ def test_every_learner_gets_the_same_images_and_a_row(tmp_path: Path) -> None:
         raise AssertionError(f"{name} was measured again")
 
     assert bench(config(tmp_path / "out"), never)["rows"] == rows
+    for row in written["rows"].values():
+        del row["spec"]["hyper"]["meta_optimizer"]
+    (tmp_path / "out" / "learners.json").write_text(json.dumps(written))
+    kept = bench(config(tmp_path / "out"), never)["rows"]
+    assert kept == written["rows"], "a field that came later had its default"
 
 
 def test_a_learner_that_fails_is_a_row_that_says_why(tmp_path: Path) -> None:

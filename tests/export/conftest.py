@@ -72,6 +72,12 @@ CASES: dict[str, tuple[str, str, Callable[[], Hyper]]] = {
     "maml-scalar-learned": ("maml", "conv", lambda: maml("learned", "scalar")),
     "maml-layer-learned": ("maml", "conv", lambda: maml("learned", "layer", order="first")),
     "maml-parameter-learned": ("maml", "conv", lambda: maml("learned", "parameter")),
+    "maml-layer-refined": ("maml", "conv", lambda: maml("refined", "layer")),
+    "maml-evaluation-steps": (
+        "maml",
+        "conv",
+        lambda: maml("searched", "layer", evaluation_steps=STEPS + 3),
+    ),
     "maml-regression": ("maml", "mlp", lambda: maml("learned", "layer", "mlp")),
     "protonet": ("protonet", "conv", lambda: ProtoNetHyper(way_factor=2)),
     "protonet-cosine": (

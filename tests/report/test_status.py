@@ -162,3 +162,5 @@ def test_candidates_in_words() -> None:
     assert value_text(wide) == "searched (layer) 2 steps × 7 groups, 0.02 … 0.1"
     learned = {"mode": "learned", "groups": "scalar", "values": [[0.0204689]]}
     assert value_text(learned) == "learned (scalar) from 0.0205"
+    refined = rates | {"mode": "refined"}
+    assert value_text(refined) == "refined (layer) from 0.1 0.02 | 0.05 0.001"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import optuna
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from autometa.config import parse_config
 from autometa.learners.domains import Rates
-from autometa.learners.rates import FORMS, RateVector, group_names
-from autometa.search.rate_space import dimensions, searched_rates
-from autometa.search.space import build_space, rows
+from autometa.learners.rates import RateVector, group_names
+from autometa.search.rate_space import FORMS, dimensions, proposed_rates
+from autometa.search.space import SearchSpace, build_space, rows
 
 DOMAIN = Rates(1e-3, 1.0)
 PARAMETERS = ("conv1.weight", "conv1.norm.weight", "conv2.weight", "head.weight", "head.bias")
@@ -33,20 +34,30 @@ class Given:
         return self.values.get(name, math.sqrt(low * high) if log else (low + high) / 2)
 
 
-def proposed(trial: Given, form: str, groups: str, steps: int) -> RateVector:
-    return searched_rates(
-        trial, "lr", DOMAIN, form=form, groups=groups, steps=steps, parameters=PARAMETERS
+def proposed(
+    trial: Given, form: str, groups: str, steps: int, mode: str = "searched"
+) -> RateVector:
+    return proposed_rates(
+        trial,
+        "lr",
+        DOMAIN,
+        mode=mode,
+        form=form,
+        groups=groups,
+        steps=steps,
+        parameters=PARAMETERS,
     )
 
 
 @given(
-    form=st.sampled_from(FORMS),
+    mode=st.sampled_from(("searched", "refined")),
+    form=st.sampled_from(list(FORMS)),
     groups=st.sampled_from(GROUPS),
     steps=st.integers(1, 6),
     draw=st.randoms(use_true_random=False),
 )
 def test_every_form_gives_a_full_vector_within_the_domain(
-    form: str, groups: str, steps: int, draw: object
+    mode: str, form: str, groups: str, steps: int, draw: object
 ) -> None:
     class Drawn(Given):
         def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -54,7 +65,8 @@ def test_every_form_gives_a_full_vector_within_the_domain(
             return draw.uniform(low, high)  # type: ignore[attr-defined, no-any-return]
 
     trial = Drawn({})
-    vector = proposed(trial, form, groups, steps)
+    vector = proposed(trial, form, groups, steps, mode)
+    assert (vector.mode, vector.groups) == (mode, groups)
     columns = len(group_names(PARAMETERS, groups))
     assert vector.tensor(steps, PARAMETERS).shape == (steps, columns)
     assert all(DOMAIN.low <= rate <= DOMAIN.high for row in vector.values for rate in row)
@@ -94,18 +106,69 @@ def test_names_and_domains_don_t_depend_on_other_values(form: str) -> None:
     assert seen[2].items() <= seen[4].items()
 
 
-def test_a_study_may_choose_the_form() -> None:
-    rates = {"forms": list(FORMS), "groups": "layer", "modes": "searched"}
+def space_of(**rates: object) -> SearchSpace:
     space = {"learners": {"maml": {"inner_lr": rates}}, "backbones": {"conv4": {}}}
-    found = build_space(parse_config({"space": space}).space, (1, 28, 28), "classification")
+    return build_space(parse_config({"space": space}).space, (1, 28, 28), "classification")
+
+
+def general(name: str) -> str:
+    """A dimension's name as the table has it: ``lr[2][conv3]`` → ``lr[step][group]``."""
+    name = re.sub(r"\[\d+\]\[.*\]", "[step][group]", name)
+    name = re.sub(r"\.step\[.*\]", ".step[step]", name)
+    return re.sub(r"\.(scale|group)\[.*\]", r".\1[group]", name)
+
+
+def is_due(when: str, **values: str | None) -> bool:
+    """Whether a row of the table is active: ``learner = maml, mode = a or b, form = c``."""
+    conditions = (condition.split(" = ") for condition in when.split(", "))
+    return all(values.get(what, value) in value.split(" or ") for what, value in conditions)
+
+
+def test_a_study_may_compare_modes_and_forms() -> None:
+    """In one study: names are those of the table, each has one distribution, and is there if due.
+
+    The numbers of a vector that is learned from where the search says are those of a searched one.
+    """
+    found = space_of(modes=["searched", "learned", "refined"], forms=list(FORMS))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    listed = {name for name, _, _ in rows(found)}
-    forms = set()
-    for _ in range(12):
+    table = [row for row in rows(found) if row[0].startswith("maml.inner_lr")]
+    seen, numbers = set(), dict[tuple[str, ...], set[str]]()
+    for _ in range(150):
         trial = study.ask()
-        found.sample(trial)
-        forms.add(trial.params["maml.inner_lr.form"])
-        general = {name.partition("[")[0] for name in trial.params}
-        assert general <= {name.partition("[")[0] for name in listed}
+        rates = found.sample(trial).hyper["inner_lr"]
+        mode, form = trial.params["maml.inner_lr.mode"], trial.params.get("maml.inner_lr.form")
+        assert rates["mode"] == mode
+        assert (form is None) == (mode == "learned")
+        seen.add((mode, form))
+        own = {name for name in trial.params if name.startswith("maml.inner_lr")}
+        due = {name for name, _, when in table if is_due(when, mode=mode, form=form)}
+        assert set(map(general, own)) <= due
+        if mode != "learned":
+            shape = trial.params["maml.inner_steps"], trial.params["maml.inner_lr.groups"], form
+            numbers.setdefault((mode, *map(str, shape)), set()).update(own)
         study.tell(trial, 0.0)
-    assert forms == set(FORMS)
+    assert seen == {("learned", None)} | {(m, f) for m in ("searched", "refined") for f in FORMS}
+    kinds: dict[str, set[str]] = {}
+    for done in study.get_trials(deepcopy=False):
+        for name, distribution in done.distributions.items():
+            kinds.setdefault(name, set()).add(repr(distribution))
+    assert {name for name, each in kinds.items() if len(each) > 1} == set()
+    both = [key[1:] for key in numbers if key[0] == "refined" and ("searched", *key[1:]) in numbers]
+    assert both
+    assert all(numbers["searched", *key] == numbers["refined", *key] for key in both)
+
+
+def test_who_learns_a_vector_alone_has_one_number_and_no_form() -> None:
+    listed = {name: when for name, _, when in rows(space_of(modes="learned", forms="product"))}
+    own = {name for name in listed if name.startswith("maml.inner_lr")}
+    assert own == {f"maml.inner_lr.{each}" for each in ("mode", "groups", "init")}
+    assert listed["maml.inner_lr.init"] == "learner = maml, mode = learned"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_table_has_each_number_of_a_form_once(form: str) -> None:
+    trial = Given({})
+    proposed(trial, form, "layer", 3)
+    listed = [name for name, _, when in rows(space_of(modes="refined", forms=form)) if form in when]
+    assert len(set(listed)) == len(listed)
+    assert {general(name.replace("lr", "maml.inner_lr", 1)) for name in trial.seen} == set(listed)

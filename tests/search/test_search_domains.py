@@ -14,6 +14,7 @@ from autometa.learners.rates import RateVector
 from autometa.search.domains import Fixed, describe, override
 
 FLOAT, INT, TEXT = Float(0.001, 1.0, log=True), Int(1, 5), Choice(("first", "second"))
+MORE, NONE = Choice(("adam",), ("sgd",)), Float(0.0, 0.0)
 SIZES, FLAG = Choice((1, 2, 4)), Choice((False, True))
 RATES = Rates(1e-3, 1.0)
 
@@ -59,6 +60,10 @@ def test_a_list_gives_choices(values: list[int]) -> None:
         (FLOAT, [], 0.1, "f is an empty list"),
         (TEXT, "third", "first", "f is 'third', but must be one of \\('first', 'second'\\)"),
         (TEXT, {"low": 1}, "first", "must be a list of some of"),
+        (MORE, "adagrad", "adam", "f is 'adagrad', but must be one of \\('adam', 'sgd'\\)"),
+        (NONE, -0.1, 0.0, "f is -0.1, but must not be below 0"),
+        (NONE, {"low": -1, "high": 1}, 0.0, "f is -1.0, but must not be below 0"),
+        (NONE, {"high": 1, "log": True}, 0.0, "log scale, so low \\(0\\) must be above 0"),
         (FLAG, 1, False, "f is 1, but must be one of"),
         (RATES, {"groups": "layers"}, RateVector(), "did you mean 'layer'"),
         (RATES, {"modes": []}, RateVector(), "f.modes is empty"),
@@ -83,8 +88,18 @@ def test_rates_may_be_fixed_or_restricted() -> None:
     assert rows == Fixed(RateVector("fixed", "layer", ((0.1, 0.2), (0.3, 0.4))))
     restricted = override("f", RATES, {"groups": "layer", "modes": ["searched"], "high": 0.5}, None)
     assert restricted == Rates(1e-3, 0.5, ("layer",), ("searched",))
+    modes = override("f", RATES, {"modes": ["searched", "refined", "learned"]}, None)
+    assert modes == Rates(1e-3, 1.0, modes=("searched", "refined", "learned"))
     few = override("f", RATES, {"forms": ["product", "low_rank"]}, None)
     assert few == Rates(1e-3, 1.0, forms=("product", "low_rank"))
+
+
+def test_what_isnt_proposed_by_itself_can_be_asked_for() -> None:
+    assert override("f", MORE, ["adam", "sgd"], "adam") == Choice(("adam", "sgd"))
+    assert override("f", MORE, "sgd", "adam") == Fixed("sgd")
+    log = {"low": 1e-6, "high": 1e-2, "log": True}
+    assert override("f", NONE, log, 0.0) == Float(1e-6, 1e-2, log=True)
+    assert override("f", Int(0, 0), {"high": 10}, 0) == Int(0, 10)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +110,9 @@ def test_rates_may_be_fixed_or_restricted() -> None:
         (Int(2, 8, step=2), "2 … 8 step 2"),
         (TEXT, "{first, second}"),
         (RATES, "[0.001, 1] (log)"),
+        (MORE, "{adam} (or sgd)"),
+        (NONE, "= 0"),
+        (Int(3, 3), "= 3"),
         (Fixed(3), "= 3"),
     ],
 )

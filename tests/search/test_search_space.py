@@ -16,7 +16,7 @@ from autometa.backbones import BACKBONES
 from autometa.config import parse_config
 from autometa.errors import ConfigError
 from autometa.learners.hyper_json import from_json
-from autometa.learners.maml import MAMLHyper
+from autometa.learners.maml import MAML, MAMLHyper
 from autometa.search.space import Candidate, SearchSpace, build_space, rows
 
 IMAGE = (1, 28, 28)
@@ -125,6 +125,68 @@ def test_a_single_option_is_no_dimension() -> None:
     assert "conv.width" in trial.params
 
 
+ON_REQUEST = {
+    "meta_optimizer": ["adam", "momentum"],
+    "meta_weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
+    "evaluation_steps": {"low": 1, "high": 10},
+    "order": ["second", "annealed"],
+    "first_order_share": {"low": 0.1, "high": 0.9},
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_what_a_study_asks_for_is_searched(data: st.DataObject) -> None:
+    space = space_of(learners={"maml": ON_REQUEST}, backbones=["conv4"])
+    trial = Recorder(data)
+    hyper = from_json(MAMLHyper, space.sample(trial).hyper)
+    assert {f"maml.{field}" for field in ON_REQUEST} <= trial.seen.keys()
+    assert hyper.meta_optimizer in ("adam", "momentum")
+    assert hyper.order in ("second", "annealed")
+    assert 1e-6 <= hyper.meta_weight_decay <= 1e-3
+    assert 1 <= hyper.evaluation_steps <= 10
+    assert 0.1 <= hyper.first_order_share <= 0.9
+    assert len(hyper.inner_lr.values) in (1, hyper.inner_steps), "rows are of meta-training's steps"
+
+
+EVERY_VECTOR = {
+    "modes": ["searched", "learned", "refined"],
+    "forms": ["product", "low_rank", "entries"],
+    "low": 0.01,
+    "high": 0.5,
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_rates_of_every_mode_form_and_group_fit_the_network(data: st.DataObject) -> None:
+    space = space_of(learners={"maml": {"inner_lr": EVERY_VECTOR}}, backbones=["conv4"])
+    candidate = space.sample(Recorder(data))
+    hyper = from_json(MAMLHyper, candidate.hyper)
+    built = BACKBONES.load("conv4")().build(candidate.architecture, IMAGE)
+    names = MAML.fast_parameters(built.parameter_names)
+    rates = hyper.inner_lr.tensor(hyper.inner_steps, names)
+    columns = {"scalar": 1, "layer": 5, "parameter": len(names)}[hyper.inner_lr.groups]
+    assert rates.shape == (hyper.inner_steps, columns)
+    own = [rate for row in hyper.inner_lr.values for rate in row]
+    assert all(0.01 <= rate <= 0.5 for rate in own)
+    assert len(own) == (1 if hyper.inner_lr.mode == "learned" else hyper.inner_steps * columns)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_what_it_does_not_ask_for_is_no_dimension(data: st.DataObject) -> None:
+    trial = Recorder(data)
+    hyper = space_of(learners=["maml"], backbones=["conv4"]).sample(trial).hyper
+    silent = set(ON_REQUEST) - {"order"}
+    assert not {f"maml.{field}" for field in silent} & trial.seen.keys()
+    assert {field: hyper[field] for field in silent} == {
+        field: getattr(MAMLHyper(), field) for field in silent
+    }
+    assert trial.seen["maml.order"] == ("first", "second")
+    assert trial.seen["maml.inner_lr.mode"] == ("searched", "learned")
+
+
 def test_limits_refuse_what_is_too_large() -> None:
     space = space_of(backbones={"conv": {"depth": 4, "width": 64, "*/kernel": 5}})
     trial = optuna.create_study().ask()
@@ -143,6 +205,17 @@ def test_limits_refuse_what_is_too_large() -> None:
         ({"learners": {"maml": {"inner_stps": 3}}}, "did you mean 'inner_steps'"),
         ({"backbones": {"conv": {"dept": [3]}}}, "fits no label: did you mean 'depth'"),
         ({"backbones": {"conv": {"depth": [9]}}}, "is 9, but must be some of"),
+        (
+            {"learners": {"maml": {"first_order_share": 1.5}}},
+            r"^space.learners.maml.first_order_share is 1.5, but must be in \[0, 1\]",
+        ),
+        (
+            {"learners": {"mamlpp": {"multi_step_share": {"low": 0.1, "high": 2.0}}}},
+            r"^space.learners.mamlpp.multi_step_share is 2.0, but must be in",
+        ),
+        ({"learners": {"maml": {"evaluation_steps": -1}}}, "is -1, but must not be below 0"),
+        ({"learners": {"maml": {"meta_optimizer": "adagrad"}}}, "must be one of .'adam', 'adamw'"),
+        ({"learners": {"maml": {"inner_lr": {"modes": "refine"}}}}, "did you mean 'refined'"),
         ({"learners": {"maml": {"meta_lr": {"low": 1.0, "high": 0.1}}}}, "low 1 above high 0.1"),
     ],
 )
