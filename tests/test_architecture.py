@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {*BASE, "learners", "backbones", "episodes", "engine"},
     "": {"api", "config", "errors", "learners", "episodes"},
 }
-HEAVY = {"ray": {"search"}, "optuna": {"search", "report", "api"}, "nni": {"backbones"}}
+HEAVY = {"ray": {"search"}, "optuna": {"search", "report", "api", "bench"}, "nni": {"backbones"}}
 
 
 def part_of(path: Path) -> str:
