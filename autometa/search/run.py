@@ -25,12 +25,12 @@ from autometa.search.domains import Fixed
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.finalists import Run, Standing
 from autometa.search.folder import StudyFolder, create_folder, write_json
+from autometa.search.limits import check_limits
 from autometa.search.space import (
     Candidate,
     SearchSpace,
     build_space,
     check_grid,
-    check_limits,
     learner_domains,
     load_backbone,
 )
