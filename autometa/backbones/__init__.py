@@ -7,6 +7,7 @@ BACKBONES = Registry(
     "autometa.backbones",
     {
         "conv": "autometa.backbones.conv:ConvBackbones",
+        "conv1d": "autometa.backbones.conv1d:Conv1dBackbones",
         "conv4": "autometa.backbones.conv4:Conv4Backbone",
         "mlp": "autometa.backbones.mlp:MLPBackbones",
     },
