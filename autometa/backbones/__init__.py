@@ -10,6 +10,7 @@ BACKBONES = Registry(
         "conv1d": "autometa.backbones.conv1d:Conv1dBackbones",
         "conv4": "autometa.backbones.conv4:Conv4Backbone",
         "mlp": "autometa.backbones.mlp:MLPBackbones",
+        "resnet": "autometa.backbones.resnet:ResNetBackbones",
     },
 )
 
