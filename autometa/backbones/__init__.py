@@ -6,6 +6,7 @@ BACKBONES = Registry(
     "backbone",
     "autometa.backbones",
     {
+        "cell": "autometa.backbones.cell:CellBackbones",
         "conv": "autometa.backbones.conv:ConvBackbones",
         "conv1d": "autometa.backbones.conv1d:Conv1dBackbones",
         "conv4": "autometa.backbones.conv4:Conv4Backbone",

@@ -96,3 +96,16 @@ class ConvBlock(nn.Module):
         if self.shortcut is not None:
             out = out + self.shortcut(x)
         return self.pool(self.activation(out))  # type: ignore[no-any-return]
+
+
+class AvgPool(nn.AvgPool2d):
+    """Average pooling of the same size (but for the stride), in which padding doesn't count.
+
+    torch's own doesn't tell in its ``repr`` whether padding counts, so it couldn't be written down.
+    """
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__(kernel, stride, kernel // 2, count_include_pad=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, {self.stride}"
