@@ -1,4 +1,4 @@
-"""Few-shot convolutional nets for sequences: the family of ``conv`` in one dimension.
+"""Few-shot convolutional nets for sequences: the images' family in one dimension.
 
 Its default member is Conv4 with kernels of 3 and pooling by 2, a translation that is no paper's.
 """
