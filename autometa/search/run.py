@@ -20,17 +20,16 @@ from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
 from autometa.learners.hyper_json import to_json
 from autometa.search import finalists
+from autometa.search.checks import check_grid, check_limits
 from autometa.search.cluster import check_resources, ray_session
 from autometa.search.domains import Fixed
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.finalists import Run, Standing
 from autometa.search.folder import StudyFolder, create_folder, write_json
-from autometa.search.limits import check_limits
 from autometa.search.space import (
     Candidate,
     SearchSpace,
     build_space,
-    check_grid,
     learner_domains,
     load_backbone,
 )

@@ -157,20 +157,6 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
     )
 
 
-def check_grid(space: SearchSpace) -> None:
-    """Refuse a space that can't be enumerated.
-
-    Raises:
-        ConfigError: Names the first continuous dimension.
-    """
-    for name, domain, _ in rows(space):
-        if isinstance(domain, Float | Rates):
-            raise ConfigError(
-                f"sampler.name is 'grid', but {name} is continuous: fix it, list some values, "
-                "or choose another sampler"
-            )
-
-
 class RandomSuggest:
     """A ``Suggest`` without a study: seeded random choices."""
 

@@ -17,7 +17,7 @@ from autometa.config import parse_config
 from autometa.errors import ConfigError
 from autometa.learners.hyper_json import from_json
 from autometa.learners.maml import MAML, MAMLHyper
-from autometa.search.limits import check_limits
+from autometa.search.checks import check_limits
 from autometa.search.space import Candidate, RandomSuggest, SearchSpace, build_space, rows
 
 IMAGE = (1, 28, 28)

@@ -1,10 +1,11 @@
-"""Whether any network can be within a study's limits, found out before it starts."""
+"""What is refused of a search space before its study starts."""
 
 from __future__ import annotations
 
 from autometa.config import LimitsConfig
 from autometa.errors import ConfigError
-from autometa.search.space import Candidate, RandomSuggest, SearchSpace
+from autometa.learners.domains import Float, Rates
+from autometa.search.space import Candidate, RandomSuggest, SearchSpace, rows
 
 PROBES = 100
 
@@ -35,3 +36,17 @@ def check_limits(space: SearchSpace) -> None:
         f"space.limits refuse every one of {PROBES} random networks (the smallest has "
         f"{smallest.parameters:,} parameters and {smallest.macs:,} MACs{took}): raise them"
     )
+
+
+def check_grid(space: SearchSpace) -> None:
+    """Refuse a space that can't be enumerated.
+
+    Raises:
+        ConfigError: Names the first continuous dimension.
+    """
+    for name, domain, _ in rows(space):
+        if isinstance(domain, Float | Rates):
+            raise ConfigError(
+                f"sampler.name is 'grid', but {name} is continuous: fix it, list some values, "
+                "or choose another sampler"
+            )
