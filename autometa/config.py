@@ -63,6 +63,9 @@ class TaskConfig(Part):
 class LimitsConfig(Part):
     max_parameters: Count | None = Field(None, description="most parameters of a backbone")
     max_macs: Count | None = Field(None, description="most multiply–accumulates of one input")
+    max_latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="longest forward pass of one input here: proposals depend on the machine"
+    )
 
 
 class SpaceConfig(Part):

@@ -6,9 +6,12 @@ BACKBONES = Registry(
     "backbone",
     "autometa.backbones",
     {
+        "cell": "autometa.backbones.cell:CellBackbones",
         "conv": "autometa.backbones.conv:ConvBackbones",
+        "conv1d": "autometa.backbones.conv1d:Conv1dBackbones",
         "conv4": "autometa.backbones.conv4:Conv4Backbone",
         "mlp": "autometa.backbones.mlp:MLPBackbones",
+        "resnet": "autometa.backbones.resnet:ResNetBackbones",
     },
 )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,27 @@ from autometa.errors import ConfigError, suggestion
 Option = bool | int | float | str
 Sample = Mapping[str, Option]
 Shape = tuple[int, ...]
+
+LONGEST_TIMING_S = 0.5
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What an earlier label must be for another to matter.
+
+    Attributes:
+        label: The earlier label.
+        holds: Whether one of its options will do.
+        told: The same in words: ``depth ≥ 3``.
+    """
+
+    label: str
+    holds: Callable[[Option], bool]
+    told: str
+
+    @classmethod
+    def at_least(cls, label: str, least: int) -> Condition:
+        return cls(label, lambda option: int(option) >= least, f"{label} ≥ {least}")
 
 
 class BackboneSpace(ABC):
@@ -42,13 +64,21 @@ class BackboneSpace(ABC):
     def network(self, sample: Sample, in_shape: Shape) -> nn.Module:
         """The frozen network, on the device of the context; ``sample`` is valid."""
 
-    def active(self, label: str, sample: Sample) -> bool:
-        """Whether a label matters given those decided before it.
+    def condition(self, label: str) -> Condition | None:
+        """When a label matters; None: always. What it depends on may have a condition too.
 
         Labels such as ``conv4/kernel`` belong to the fourth block, which only deep samples build.
         """
         block = re.match(r"[a-z]+(\d+)/", label)
-        return block is None or int(block.group(1)) <= int(sample["depth"])
+        return Condition.at_least("depth", int(block.group(1))) if block else None
+
+    def active(self, label: str, sample: Sample) -> bool:
+        """Whether a label matters given those decided before it."""
+        needed = self.condition(label)
+        if needed is None:
+            return True
+        known = needed.label in sample and self.active(needed.label, sample)
+        return known and needed.holds(sample[needed.label])
 
     def check(self, sample: Sample, in_shape: Shape) -> None:
         """Refuse a sample that names no network of this space.
@@ -106,6 +136,24 @@ class Backbone:
     @property
     def parameter_names(self) -> list[str]:
         return [name for name, _ in self.module.named_parameters()]
+
+    def latency_ms(self, device: torch.device | str = "cpu") -> float:
+        """Milliseconds of one forward pass of one input, timed here and now, to the microsecond.
+
+        The median of several passes on one thread after warm-up, with random weights. It depends
+        on the machine, and on what else that is doing.
+        """
+        from torch.utils.benchmark import Timer
+
+        module = copy.deepcopy(self.module).to_empty(device=device)
+        generator = torch.Generator(device).manual_seed(0)
+        with torch.inference_mode():
+            for parameter in module.parameters():
+                parameter.normal_(0.0, 0.1, generator=generator)
+            x = torch.rand(1, *self.in_shape, device=device, generator=generator)
+            timer = Timer("module(x)", globals={"module": module, "x": x}, num_threads=1)
+            timing = timer.adaptive_autorange(max_run_time=LONGEST_TIMING_S)
+        return round(1e3 * float(timing.median), 3)
 
 
 def measured(module: nn.Module, in_shape: Shape) -> Backbone:

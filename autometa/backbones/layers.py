@@ -32,27 +32,30 @@ class _Affine(nn.Module):
         return str(self.channels)
 
     def affine(self, x: Tensor) -> Tensor:
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
+        per_channel = (-1, *[1] * (x.dim() - 2))
+        return x * self.weight.reshape(per_channel) + self.bias.reshape(per_channel)
 
 
 class BatchNorm(_Affine):
     """Batch normalisation (Ioffe & Szegedy, 2015) by the statistics of the batch at hand.
 
-    Shapes: [B, C, H, W] → the same. Queries share statistics, so predictions are transductive.
+    Shapes: [B, C, H, W] or [B, C, L] → the same. Queries share statistics, so predictions
+    are transductive.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if _plain() and x.numel() > self.channels:  # torch's refuses a channel of one number
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPSILON)
-        centred = x - x.mean((0, 2, 3), keepdim=True)
-        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        of_channel = (0, *range(2, x.dim()))
+        centred = x - x.mean(of_channel, keepdim=True)
+        variance = centred.square().mean(of_channel, keepdim=True)
         return self.affine(centred * torch.rsqrt(variance + EPSILON))
 
 
 class GroupNorm(_Affine):
     """Group normalisation (Wu & He, 2018) with up to 8 channels a group: inductive.
 
-    Shapes: [B, C, H, W] → the same.
+    Shapes: [B, C, H, W] or [B, C, L] → the same.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,3 +96,16 @@ class ConvBlock(nn.Module):
         if self.shortcut is not None:
             out = out + self.shortcut(x)
         return self.pool(self.activation(out))  # type: ignore[no-any-return]
+
+
+class AvgPool(nn.AvgPool2d):
+    """Average pooling of the same size (but for the stride), in which padding doesn't count.
+
+    torch's own doesn't tell in its ``repr`` whether padding counts, so it couldn't be written down.
+    """
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__(kernel, stride, kernel // 2, count_include_pad=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, {self.stride}"

@@ -21,8 +21,10 @@ with warnings.catch_warnings():
     nni.set_default_framework("none")
     from nni.mutable import Categorical, ensure_frozen, label_scope
     from nni.nas.nn.pytorch import (
+        Cell,
         LayerChoice,
         ModelSpace,
+        MutableConv1d,
         MutableConv2d,
         MutableLinear,
         ParametrizedModule,
@@ -30,8 +32,10 @@ with warnings.catch_warnings():
     from nni.nas.space import current_model, model_context
 
 __all__ = [
+    "Cell",
     "LayerChoice",
     "ModelSpace",
+    "MutableConv1d",
     "MutableConv2d",
     "MutableLinear",
     "NNISpace",
@@ -40,6 +44,7 @@ __all__ = [
     "choice",
     "frozen",
     "label_scope",
+    "passed_over",
 ]
 
 
@@ -51,6 +56,12 @@ def choice(label: str, options: list[Any]) -> Any:
 def frozen(mutable: Any, searching: Any) -> Any:
     """The chosen value while a sample is being built, ``searching`` while the space is."""
     return searching if current_model() is None else ensure_frozen(mutable)
+
+
+def passed_over(label: str, option: Option) -> bool:
+    """Whether a sample that has another option of a label is being built."""
+    sample = current_model()
+    return sample is not None and sample[label] != option
 
 
 class RebuiltSpace(ModelSpace, disable_init_wrapper=True):  # type: ignore[call-arg, misc]
@@ -74,5 +85,9 @@ class NNISpace(BackboneSpace):
         return dict(sorted(options.items(), key=lambda item: ("/" in item[0], item[0])))
 
     def network(self, sample: Sample, in_shape: Shape) -> nn.Module:
-        with model_context(dict(sample)):
+        with model_context(self.nni_sample(sample)):
             return cast(nn.Module, self.model_space(in_shape))
+
+    def nni_sample(self, sample: Sample) -> dict[str, Any]:
+        """A sample as NNI wants it."""
+        return dict(sample)

@@ -83,10 +83,17 @@ def describe(config: StudyConfig, winner: dict[str, Any]) -> dict[str, Any]:
         "architecture": candidate["architecture"],
         "parameters": candidate["parameters"],
         "macs": candidate["macs"],
+        **_latency(candidate),
         "training": {"iterations": config.budget.iterations, "seed": winner["exported_seed"]},
         "task": config.task.model_dump(),
         "data": {"name": config.data.name},
     }
+
+
+def _latency(candidate: dict[str, Any]) -> dict[str, float]:
+    """Where the study limits it, it was measured."""
+    latency_ms = candidate.get("latency_ms")
+    return {} if latency_ms is None else {"latency_ms": latency_ms}
 
 
 def model_source(

@@ -40,7 +40,7 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             *_baseline(result),
             f"| tasks | {_tasks(task, learner)} of `{described['data']['name']}`{_groups(task)} |",
             f"| backbone | {described['parameters']:,} parameters, {described['macs']:,} "
-            "multiply–accumulates an input |",
+            f"multiply–accumulates an input{_latency(described)} |",
             f"| training | {described['training']['iterations']:,} meta-iterations, seed "
             f"{described['training']['seed']} |",
             "",
@@ -79,6 +79,12 @@ def _baseline(result: dict[str, Any]) -> list[str]:
     name = result["baseline"]["candidate"]["learner"]
     score = _score(result["baseline"]["test"], result["metric"])
     return [f"| published {name}, same budget | {score} |"]
+
+
+def _latency(described: dict[str, Any]) -> str:
+    if "latency_ms" not in described:
+        return ""
+    return f", {described['latency_ms']:,} ms to embed one on the machine of the search"
 
 
 def _groups(task: dict[str, Any]) -> str:

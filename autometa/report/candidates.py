@@ -67,14 +67,14 @@ def _rates_text(value: dict[str, Any]) -> str:
 
 
 def architecture_text(architecture: dict[str, Any]) -> str:
-    """Labels of the whole network, then each label of its blocks: ``kernel 3-3-5``."""
+    """Labels of the whole network, then each label of its numbered blocks: ``kernel 3-3-5``."""
     whole, blocks = [], dict[str, list[str]]()
     for label, value in architecture.items():
         block, slash, part = label.partition("/")
-        if slash:
+        if slash and block[-1].isdigit():
             blocks.setdefault(part, []).append(value_text(value))
         else:
-            whole.append(f"{block} {value_text(value)}")
+            whole.append(f"{label} {value_text(value)}")
     parts = [
         f"{part} {values[0] if len(set(values)) == 1 else '-'.join(values)}"
         for part, values in blocks.items()

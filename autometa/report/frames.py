@@ -23,6 +23,7 @@ OWN_FIELDS = (
     "seconds",
 )
 SIZES = ("parameters", "macs")
+LATENCY = "latency_ms"
 CURVE = ("number", "name", "iteration", "score")
 
 
@@ -30,14 +31,17 @@ def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     """One row a trial: what became of it, its network's size, then each sampled parameter.
 
     Parameters come in the order of their names; one that a trial didn't have is missing there.
+    ``latency_ms`` is a column only where the study limits it.
     """
     rows = list(rows)
-    fixed = [*OWN_FIELDS, *SIZES]
+    timed = any(row.candidate.get(LATENCY) is not None for row in rows)
+    sizes = [*SIZES, LATENCY] if timed else SIZES
+    fixed = [*OWN_FIELDS, *sizes]
     sampled = sorted({name for row in rows for name in row.params} - set(fixed))
     return pd.DataFrame(
         [
             {name: getattr(row, name) for name in OWN_FIELDS}
-            | {name: row.candidate.get(name) for name in SIZES}
+            | {name: row.candidate.get(name) for name in sizes}
             | {name: row.params.get(name) for name in sampled}
             for row in rows
         ],

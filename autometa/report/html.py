@@ -157,6 +157,7 @@ def configuration(best: dict[str, Any], rows: list[TrialRow]) -> dict[str, Any]:
         "architecture": architecture_text(candidate["architecture"]),
         "parameters": candidate["parameters"],
         "macs": candidate["macs"],
+        "latency_ms": candidate.get("latency_ms"),
     }
 
 

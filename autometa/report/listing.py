@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from autometa.backbones import BACKBONES
+from autometa.backbones.base import Condition
 from autometa.config import StudyConfig
 from autometa.episodes import DATASETS, options_type
 from autometa.learners import LEARNERS
@@ -21,7 +23,7 @@ from autometa.search.domains import Fixed, describe
 from autometa.search.rate_space import LEARNED, dimensions
 from autometa.search.space import BackboneChoices, LearnerDomains, SearchSpace, rows
 
-IMAGE = (1, 28, 28)
+SHAPES = {1: (1,), 2: (1, 128), 3: (1, 28, 28)}
 
 
 def table(title: str, columns: Iterable[str], body: Iterable[Iterable[Any]]) -> Table:
@@ -68,11 +70,10 @@ def _shown(value: Any) -> str:
 def backbone_table(name: str) -> Table:
     """A backbone space's labels and options."""
     space = BACKBONES.load(name)()
-    shape = IMAGE if space.input_rank == len(IMAGE) else (1,)
     default = space.default()
     body = (
         (label, ", ".join(map(str, options)), default.get(label, ""))
-        for label, options in space.choices(shape).items()
+        for label, options in space.choices(SHAPES[space.input_rank]).items()
     )
     return table(f"{name}: {space.summary}", ("label", "options", "published default"), body)
 
@@ -121,16 +122,20 @@ def _round(count: float) -> str:
 
 
 def _architectures(choices: BackboneChoices) -> float:
-    """Networks of a backbone space: by depth, the product of the options that are active."""
-    depths = choices.options.get("depth", (1,))
-    return sum(
-        math.prod(
-            len(options)
-            for label, options in choices.options.items()
-            if label != "depth" and choices.space.active(label, {"depth": depth})
+    """Networks of a backbone space: a label counts where what it depends on lets it matter."""
+    depending: dict[str | None, list[tuple[str, Condition | None]]] = defaultdict(list)
+    for label in choices.options:
+        condition = choices.space.condition(label)
+        depending[condition.label if condition else None].append((label, condition))
+
+    def below(parent: str | None, chosen: Any) -> float:
+        return math.prod(
+            sum(below(label, option) for option in choices.options[label])
+            for label, condition in depending[parent]
+            if condition is None or condition.holds(chosen)
         )
-        for depth in depths
-    )
+
+    return below(None, None)
 
 
 def _methods(learner: LearnerDomains) -> float:
@@ -192,10 +197,15 @@ def _groups(learner: LearnerDomains, domain: Rates, space: SearchSpace) -> list[
     counts = []
     for choices in space.backbones.values():
         for pick in (min, max):
-            depth = {label: pick(o) for label, o in choices.options.items() if label == "depth"}
-            wanted = {label: options[-1] for label, options in choices.options.items()} | depth
+            wanted = {label: _end(options, pick) for label, options in choices.options.items()}
             active = {k: v for k, v in wanted.items() if choices.space.active(k, wanted)}
             built = choices.space.build(active, choices.in_shape)
             names = learner.learner.fast_parameters(built.parameter_names)
             counts += [len(group_names(names, group)) for group in domain.groups]
     return counts
+
+
+def _end(options: tuple[Any, ...], pick: Callable[..., Any]) -> Any:
+    """The least or most of numbers; of other options the last, which has the most parameters."""
+    numbers = all(isinstance(option, int | float) for option in options)
+    return pick(options) if numbers else options[-1]

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-STRUCTURE = re.compile(r"(learner|backbone)|.+\.(depth|inner_steps|mode|groups|form)")
+STRUCTURE = re.compile(r"(learner|backbone)|.+\.(depth|nodes|inner_steps|mode|groups|form)")
 """Parameters that decide which others there are: the shape of networks and of rate vectors."""
 
 Params = Mapping[str, Any]

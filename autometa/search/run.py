@@ -20,6 +20,7 @@ from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
 from autometa.learners.hyper_json import to_json
 from autometa.search import finalists
+from autometa.search.checks import check_grid, check_limits
 from autometa.search.cluster import check_resources, ray_session
 from autometa.search.domains import Fixed
 from autometa.search.events import Observer, SearchStarted, ignore
@@ -29,8 +30,6 @@ from autometa.search.space import (
     Candidate,
     SearchSpace,
     build_space,
-    check_grid,
-    check_limits,
     learner_domains,
     load_backbone,
 )

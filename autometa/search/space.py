@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from autometa.backbones import BACKBONES
-from autometa.backbones.base import Backbone, BackboneSpace, Option, Shape
+from autometa.backbones.base import Backbone, BackboneSpace, Condition, Option, Shape
 from autometa.config import LimitsConfig, SpaceConfig
 from autometa.errors import ConfigError, suggestion
 from autometa.learners import LEARNERS
@@ -24,8 +24,7 @@ from autometa.learners.hyper_json import to_json
 from autometa.learners.rates import RateVector
 from autometa.search.domains import Fixed, check_values, override
 from autometa.search.rate_space import LEARNED, initial_rate, proposed_rates, rate_rows
-
-LIMIT_PROBES = 100
+from autometa.trial import device
 
 
 class Suggest(Protocol):
@@ -40,7 +39,10 @@ class Suggest(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the space: names and numbers only, so it crosses to a worker as JSON."""
+    """One point of the space: names and numbers only, so it crosses to a worker as JSON.
+
+    ``latency_ms`` is measured only where the study limits it.
+    """
 
     learner: str
     hyper: dict[str, Any]
@@ -48,14 +50,21 @@ class Candidate:
     architecture: dict[str, Option]
     parameters: int
     macs: int
+    latency_ms: float | None = None
 
     def excess(self, limits: LimitsConfig) -> str | None:
         """Why the limits refuse this candidate, or None."""
         for name, limit in limits:
             size = getattr(self, name.removeprefix("max_"))
-            if limit is not None and size > limit:
+            if limit is not None and size is not None and size > limit:
                 return f"{name.removeprefix('max_')} {size:,} exceed {name} {limit:,}"
         return None
+
+    def timed(self, backbone: Backbone, limits: LimitsConfig) -> Candidate:
+        """The same with its latency, where that is limited and all else is within the limits."""
+        if limits.max_latency_ms is None or self.excess(limits) is not None:
+            return self
+        return replace(self, latency_ms=backbone.latency_ms(device()))
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,15 @@ class BackboneChoices:
             if self.space.active(label, sample):
                 sample[label] = _choose(trial, f"{name}.{label}", options)
         return sample, self.space.build(sample, self.in_shape)
+
+    def needed(self, label: str) -> list[Condition]:
+        """Everything that must hold for a label to matter."""
+        condition = self.space.condition(label)
+        return [] if condition is None else [*self.needed(condition.label), condition]
+
+    def reachable(self, label: str) -> bool:
+        """Whether the options that are left let a label matter."""
+        return all(any(map(c.holds, self.options[c.label])) for c in self.needed(label))
 
 
 @dataclass(frozen=True)
@@ -116,9 +134,10 @@ class SearchSpace:
         name = _choose(trial, "backbone", tuple(self.backbones))
         architecture, backbone = self.backbones[name].sample(trial, name)
         hyper = self.learners[learner].sample(trial, learner, backbone)
-        return Candidate(
+        candidate = Candidate(
             learner, to_json(hyper), name, architecture, backbone.parameters, backbone.macs
         )
+        return candidate.timed(backbone, self.limits)
 
 
 def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpace:
@@ -136,43 +155,6 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
         {name: _backbone(name, given, in_shape) for name, given in config.backbones.items()},
         config.limits,
     )
-
-
-def check_limits(space: SearchSpace) -> None:
-    """Refuse limits that no network of the space seems to meet.
-
-    Raises:
-        ConfigError: None of :data:`LIMIT_PROBES` random networks of each backbone is within them.
-    """
-    if space.limits == LimitsConfig():
-        return
-    smallest = None
-    for name, choices in space.backbones.items():
-        for seed in range(LIMIT_PROBES):
-            sample, backbone = choices.sample(RandomSuggest(seed), name)
-            probe = Candidate("", {}, name, sample, backbone.parameters, backbone.macs)
-            if probe.excess(space.limits) is None:
-                return
-            smallest = min(smallest or probe, probe, key=lambda each: each.parameters)
-    assert smallest is not None
-    raise ConfigError(
-        f"space.limits refuse every one of {LIMIT_PROBES} random networks (the smallest has "
-        f"{smallest.parameters:,} parameters and {smallest.macs:,} MACs): raise them"
-    )
-
-
-def check_grid(space: SearchSpace) -> None:
-    """Refuse a space that can't be enumerated.
-
-    Raises:
-        ConfigError: Names the first continuous dimension.
-    """
-    for name, domain, _ in rows(space):
-        if isinstance(domain, Float | Rates):
-            raise ConfigError(
-                f"sampler.name is 'grid', but {name} is continuous: fix it, list some values, "
-                "or choose another sampler"
-            )
 
 
 class RandomSuggest:
@@ -301,14 +283,11 @@ def rows(space: SearchSpace) -> Iterator[tuple[str, Domain | Fixed, str]]:
     yield "learner", Choice(tuple(space.learners)), "always"
     yield "backbone", Choice(tuple(space.backbones)), "always"
     for name, choices in space.backbones.items():
-        deepest = {"depth": max(choices.options.get("depth", (1,)))}
-        for label, options in choices.options.items():
-            if not choices.space.active(label, deepest):
-                continue
-            block = label.partition("/")[0].lstrip("abcdefghijklmnopqrstuvwxyz_")
-            depth = f", depth ≥ {block}" if block.isdigit() else ""
+        for label in filter(choices.reachable, choices.options):
+            options = choices.options[label]
             left = Choice(options) if len(options) > 1 else Fixed(options[0])
-            yield f"{name}.{label}", left, f"backbone = {name}{depth}"
+            active = [f"backbone = {name}", *(needed.told for needed in choices.needed(label))]
+            yield f"{name}.{label}", left, ", ".join(active)
     for name, learner in space.learners.items():
         for field, domain in learner.domains.items():
             yield from _learner_rows(f"{name}.{field}", domain, f"learner = {name}")

@@ -113,6 +113,17 @@ def test_the_card_says_what_it_serves(
     assert f"| tasks | {tasks} " in card
 
 
+def test_a_latency_that_was_measured_stands_beside_the_size(study: Study, tmp_path: Path) -> None:
+    made = study("protonet")
+    winner = made.result["winner"]
+    timed = winner | {"candidate": winner["candidate"] | {"latency_ms": 12.345}}
+    target = replace(made, result=made.result | {"winner": timed}).write(tmp_path / "timed")
+    assert "an input, 12.345 ms to embed one" in (target / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load((target / "config.yaml").read_text())["latency_ms"] == 12.345
+    untimed = made.write(tmp_path / "untimed")
+    assert " ms to embed one" not in (untimed / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_card_without_a_baseline(study: Study, tmp_path: Path) -> None:
     made = study("protonet")
     alone = replace(made, result=made.result | {"baseline": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,15 @@ def test_csv_reads_back(make_study: Make, tmp_path: Path) -> None:
     again["reason"] = again["reason"].fillna("")
     pd.testing.assert_frame_equal(again, frame, check_dtype=False)
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["trials.csv"]
+
+
+def test_latency_is_a_column_only_where_it_was_measured(make_study: Make) -> None:
+    made = make_study()
+    made.fill()
+    rows = rows_of(made.study)
+    assert "latency_ms" not in trials_frame(rows).columns
+    timed = replace(rows[0], candidate=rows[0].candidate | {"latency_ms": 1.5})
+    frame = trials_frame([timed, *rows[1:]])
+    assert list(frame.columns[:13]) == [*FIRST, *NEXT, "latency_ms"]
+    assert frame["latency_ms"].tolist()[0] == 1.5
+    assert frame["latency_ms"][1:].isna().all()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import optuna
 import pytest
 from rich.console import Console
 
+from autometa.backbones.base import Option
 from autometa.config import load_config, parse_config
 from autometa.report.listing import size_estimate, space_table
-from autometa.search.space import build_space, rows
+from autometa.search.space import BackboneChoices, build_space, rows
 
 IMAGE = (1, 28, 28)
 FORMS = ["product", "low_rank", "entries"]
@@ -57,3 +59,47 @@ def test_the_size_is_that_of_what_is_sampled(
         study.tell(trial, 0.0)
     text = size_estimate(found, config)
     assert f"with {min(counts)} to {max(counts)} continuous dimensions each" in text, counts
+
+
+def networks(choices: BackboneChoices) -> int:
+    """All samples, label by label."""
+    samples: list[dict[str, Option]] = [{}]
+    for label, options in choices.options.items():
+        samples = [
+            grown
+            for sample in samples
+            for grown in (
+                [sample | {label: option} for option in options]
+                if choices.space.active(label, sample)
+                else [sample]
+            )
+        ]
+    return len(samples)
+
+
+FEW_EDGES = {
+    "width": 8,
+    "*/op_3_*": "skip_connect",
+    "*/op_2_0": "skip_connect",
+    "*/input_3_*": 0,
+    "*/input_2_0": 0,
+    "reduce/input_2_1": 0,
+}
+FEW_BLOCKS = {"norm": "batch", "activation": "relu", "pool": "max", "*/operator": "conv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet", {}),
+        ("cell", FEW_EDGES | {"nodes": [2, 3], "*/op_4_*": "sep_conv_3x3", "normal/input_2_1": 0}),
+        ("cell", FEW_EDGES | {"nodes": 2}),
+        ("conv", FEW_BLOCKS | {"depth": [2, 3], "width": 16}),
+    ],
+)
+def test_architectures_are_counted(name: str, options: dict[str, Any]) -> None:
+    config = parse_config({"space": {"learners": ["nearest"], "backbones": {name: options}}})
+    space = build_space(config.space, IMAGE, "classification")
+    told = re.search(r"about ([\d,]+) architectures", size_estimate(space, config))
+    assert told is not None
+    assert int(told[1].replace(",", "")) == float(f"{networks(space.backbones[name]):.1g}")

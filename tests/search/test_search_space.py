@@ -17,7 +17,8 @@ from autometa.config import parse_config
 from autometa.errors import ConfigError
 from autometa.learners.hyper_json import from_json
 from autometa.learners.maml import MAML, MAMLHyper
-from autometa.search.space import Candidate, SearchSpace, build_space, rows
+from autometa.search.checks import check_limits
+from autometa.search.space import Candidate, RandomSuggest, SearchSpace, build_space, rows
 
 IMAGE = (1, 28, 28)
 
@@ -194,6 +195,64 @@ def test_limits_refuse_what_is_too_large() -> None:
     limits = parse_config({"space": {"limits": {"max_parameters": 1000}}}).space.limits
     assert "exceed max_parameters 1,000" in str(candidate.excess(limits))
     assert candidate.excess(parse_config({}).space.limits) is None
+
+
+def test_latency_is_limited_and_measured_only_where_that_is_asked_for() -> None:
+    def sampled(**limits: float) -> tuple[Candidate, str | None]:
+        space = space_of(learners=["nearest"], backbones={"conv4": {}}, limits=limits)
+        candidate = space.sample(RandomSuggest(0))
+        return candidate, candidate.excess(space.limits)
+
+    unlimited, _ = sampled()
+    assert unlimited.latency_ms is None
+    slow, excess = sampled(max_latency_ms=1e-6)
+    assert excess == f"latency_ms {slow.latency_ms:,} exceed max_latency_ms 1e-06"
+    fast, excess = sampled(max_latency_ms=1e9)
+    assert fast.latency_ms is not None
+    assert excess is None
+    large, excess = sampled(max_latency_ms=1e9, max_macs=1000)
+    assert large.latency_ms is None, "what other limits refuse needn't be timed"
+    assert "exceed max_macs" in str(excess)
+
+
+def test_latency_limits_that_nothing_meets_are_refused() -> None:
+    limits = {"max_latency_ms": 1e-6}
+    space = space_of(learners=["nearest"], backbones={"conv4": {"width": 32}}, limits=limits)
+    with pytest.raises(ConfigError, match=r"refuse .*; one of [\d,]+ takes [\d.]+ ms\): raise"):
+        check_limits(space)
+
+
+@pytest.mark.parametrize("limit", [0, -1, "fast", float("inf"), float("nan")])
+def test_a_latency_limit_is_a_positive_number(limit: Any) -> None:
+    with pytest.raises(ConfigError, match=r"max_latency_ms.* is .*but .*"):
+        parse_config({"space": {"limits": {"max_latency_ms": limit}}})
+
+
+CELLS = space_of(learners=["nearest"], backbones=["cell"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_cells_are_valid_and_only_edges_that_exist_are_suggested(data: st.DataObject) -> None:
+    trial = Recorder(data)
+    sample = CELLS.sample(trial).architecture
+    BACKBONES.load("cell")().check(sample, IMAGE)
+    for cell in ("normal", "reduce"):
+        for node in range(2, 6):
+            exists = node < 2 + int(sample["nodes"])
+            for edge in "01":
+                assert (f"cell.{cell}/op_{node}_{edge}" in trial.seen) == exists
+                reads = exists and sample[f"{cell}/op_{node}_{edge}"] != "none"
+                assert (f"cell.{cell}/input_{node}_{edge}" in trial.seen) == reads
+
+
+def test_the_table_tells_when_an_edge_matters() -> None:
+    active = {name: told for name, _, told in rows(CELLS)}
+    assert active["cell.reduce/input_4_1"] == "backbone = cell, nodes ≥ 3, reduce/op_4_1 ≠ none"
+    narrow = space_of(learners=["nearest"], backbones={"cell": {"nodes": 2, "*/op_3_1": "none"}})
+    listed = {name for name, _, _ in rows(narrow)}
+    assert "cell.normal/op_3_0" in listed
+    assert not listed & {"cell.normal/op_4_0", "cell.normal/input_3_1"}
 
 
 @pytest.mark.parametrize(

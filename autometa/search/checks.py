@@ -1,0 +1,52 @@
+"""What is refused of a search space before its study starts."""
+
+from __future__ import annotations
+
+from autometa.config import LimitsConfig
+from autometa.errors import ConfigError
+from autometa.learners.domains import Float, Rates
+from autometa.search.space import Candidate, RandomSuggest, SearchSpace, rows
+
+PROBES = 100
+
+
+def check_limits(space: SearchSpace) -> None:
+    """Refuse limits that no network of the space seems to meet.
+
+    Raises:
+        ConfigError: None of :data:`PROBES` random networks of each backbone is within them.
+    """
+    limits = space.limits
+    if limits == LimitsConfig():
+        return
+    smallest = timed = None
+    for name, choices in space.backbones.items():
+        for seed in range(PROBES):
+            sample, backbone = choices.sample(RandomSuggest(seed), name)
+            probe = Candidate("", {}, name, sample, backbone.parameters, backbone.macs)
+            smallest = min(smallest or probe, probe, key=lambda each: each.parameters)
+            # One with more MACs than another that was too slow isn't worth the time.
+            if probe.excess(limits) is None and (timed is None or probe.macs < timed.macs):
+                timed = probe.timed(backbone, limits)
+                if timed.excess(limits) is None:
+                    return
+    assert smallest is not None
+    took = f"; one of {timed.macs:,} takes {timed.latency_ms:,} ms" if timed else ""
+    raise ConfigError(
+        f"space.limits refuse every one of {PROBES} random networks (the smallest has "
+        f"{smallest.parameters:,} parameters and {smallest.macs:,} MACs{took}): raise them"
+    )
+
+
+def check_grid(space: SearchSpace) -> None:
+    """Refuse a space that can't be enumerated.
+
+    Raises:
+        ConfigError: Names the first continuous dimension.
+    """
+    for name, domain, _ in rows(space):
+        if isinstance(domain, Float | Rates):
+            raise ConfigError(
+                f"sampler.name is 'grid', but {name} is continuous: fix it, list some values, "
+                "or choose another sampler"
+            )
