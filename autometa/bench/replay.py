@@ -102,7 +102,7 @@ class Replay:
         self._begun += 1
         trial: FrozenTrial = self._study.get_trials(deepcopy=False)[proposed["number"]]
         candidate = trial.user_attrs["candidate"]
-        prediction = self.surrogate.predict(trial.params, trial.distributions, candidate["learner"])
+        prediction = self.surrogate.predict(trial.params, trial.distributions, candidate)
         luck = self._random.gauss(0.0, self.surrogate.chance)
         stand = Stand(trial_name(trial.number, candidate))
         self._scheduler.on_trial_add(NOBODY, stand)

@@ -1,9 +1,9 @@
 """What a configuration that wasn't recorded would have scored: a regression on those that were.
 
 As in surrogate benchmarks (Eggensperger et al., "Efficient Benchmarking of Hyperparameter
-Optimizers via Surrogates", AAAI 2015; Zela et al., "Surrogate NAS Benchmarks", ICLR 2022): one
-model a learner, of the parameters that its trials have. Learning curves are reduced to their
-principal components, each of which has a Gaussian process; so has the logarithm of the time.
+Optimizers via Surrogates", AAAI 2015; Zela et al., "Surrogate NAS Benchmarks", ICLR 2022). Learning
+curves are reduced to their principal components, each of which has a Gaussian process over the
+configurations of all learners; so has the logarithm of the time.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class LearnerModel:
-    """The regressions of one learner's trials."""
+class CurveModel:
+    """The regressions of curves and times."""
 
     columns: tuple[str, ...]
     mean: Array
@@ -51,9 +51,9 @@ class LearnerModel:
     processes: tuple[GaussianProcessRegressor, ...]
 
     @classmethod
-    def fit(cls, features: Sequence[Features], curves: Array, seconds: Array) -> LearnerModel:
+    def fit(cls, features: Sequence[Features], curves: Array, seconds: Array) -> CurveModel:
         """Fit to configurations' features, curves [N, R] and times [N]."""
-        columns = tuple(sorted(_varied(features)))
+        columns = tuple(sorted({name for each in features for name in each}))
         x, mean = _matrix(features, columns), curves.mean(0)
         _, _, directions = np.linalg.svd(curves - mean, full_matrices=False)
         components = directions[:COMPONENTS]
@@ -68,44 +68,58 @@ class LearnerModel:
 
 
 def _process(x: Array, y: Array) -> GaussianProcessRegressor:
-    """Matérn 5/2 with a length scale a feature, and noise."""
-    scales = Matern(np.full(x.shape[1], 2.0), (0.2, 100.0), nu=2.5)
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * scales + WhiteKernel(0.05, (1e-4, 1.0))
+    """Matérn 3/2 of one length scale: with one a feature, some hundred points are too few."""
+    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(4.0, (0.2, 1e2), nu=1.5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer
-        return GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(x, y)
-
-
-def features_of(
-    params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> Features:
-    """Numbers within [-½, ½] on their own scale, choices as indicators.
-
-    A parameter that a trial doesn't have is 0: the middle of its range.
-    """
-    found: Features = {}
-    for name, value in params.items():
-        domain: Any = distributions[name]
-        if isinstance(domain, CategoricalDistribution):
-            found |= {f"{name}={option}": float(value == option) for option in domain.choices}
-            continue
-        scale = math.log if domain.log else float
-        low, high = scale(domain.low), scale(domain.high)
-        found[name] = (scale(value) - low) / (high - low) - 0.5
-    return found
-
-
-def _varied(features: Iterable[Features]) -> set[str]:
-    """Columns with more than one value."""
-    values: dict[str, set[float]] = {}
-    features = list(features)
-    for name in {name for each in features for name in each}:
-        values[name] = {each.get(name, 0.0) for each in features}
-    return {name for name, found in values.items() if len(found) > 1}
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a value at its bound is an answer
+        return GaussianProcessRegressor(
+            kernel + WhiteKernel(0.05, (1e-4, 1.0)), normalize_y=True, random_state=0
+        ).fit(x, y)
 
 
 def _matrix(features: Sequence[Features], columns: Sequence[str]) -> Array:
     return np.array([[each.get(name, 0.0) for name in columns] for each in features])
+
+
+def features_of(
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    candidate: Mapping[str, Any],
+) -> Features:
+    """Numbers within [-½, ½] on their own scale, choices as indicators, rates in short.
+
+    What several learners have, such as a rate of the outer loop, is a feature of each and of all
+    together. A parameter that a trial doesn't have is 0: the middle of its range.
+    """
+    found: Features = {}
+    prefix = f"{candidate['learner']}."
+    for name, value in params.items():
+        scaled = _scaled(name, value, distributions[name])
+        found |= scaled
+        if name.startswith(prefix):
+            found |= {key.removeprefix(prefix): each for key, each in scaled.items()}
+    return found | _rates(candidate["hyper"])
+
+
+def _scaled(name: str, value: Any, domain: Any) -> Features:
+    if isinstance(domain, CategoricalDistribution):
+        return {f"{name}={option}": float(value == option) for option in domain.choices}
+    scale = math.log if domain.log else float
+    low, high = scale(domain.low), scale(domain.high)
+    return {name: (scale(value) - low) / (high - low) - 0.5}
+
+
+def _rates(hyper: Mapping[str, Any]) -> Features:
+    """How long a rate vector's steps are: decadic logarithms."""
+    if "inner_lr" not in hyper:
+        return {}
+    rates = np.array(hyper["inner_lr"]["values"])
+    return {
+        "rates of the first step": float(np.log10(rates[0]).mean()),
+        "rates of the last group": float(np.log10(rates[:, -1]).mean()),
+        "rates together": float(np.log10(rates.sum(0)).mean()),
+        "largest rate": float(np.log10(rates.max())),
+    }
 
 
 class Surrogate:
@@ -122,44 +136,48 @@ class Surrogate:
 
     def __init__(self, space: SearchSpace, records: Iterable[Record]) -> None:
         complete = [each for each in records if each.end == COMPLETE]
-        first = [each for each in complete if each.origin != "again"]
-        self.iterations = first[0].iterations
-        self.chance = _chance(first, [each for each in complete if each.origin == "again"])
-        self._rows: dict[str, list[tuple[Features, Record]]] = {}
-        for each in first:
-            trial = frozen_trial(space, each.params, each.scores[-1])
-            row = features_of(trial.params, trial.distributions), each
-            self._rows.setdefault(str(each.candidate["learner"]), []).append(row)
-        self._models = {learner: _fit(rows) for learner, rows in self._rows.items()}
+        self._first = [each for each in complete if each.origin != "again"]
+        self._features = [_features(space, each) for each in self._first]
+        self._model = self._fitted(range(len(self._first)))
+        self.iterations = self._first[0].iterations
+        self.chance = _chance(self._first, [each for each in complete if each.origin == "again"])
 
     def predict(
-        self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], learner: str
+        self,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        candidate: Mapping[str, Any],
     ) -> Prediction:
         """The curve of a proposal."""
-        curves, seconds = self._models[learner].predict([features_of(params, distributions)])
+        curves, seconds = self._model.predict([features_of(params, distributions, candidate)])
         return Prediction(tuple(curves[0].clip(0.0, 1.0).tolist()), float(seconds[0]))
 
     def errors(self) -> dict[str, dict[str, float]]:
         """Cross-validated errors of the final scores, for each learner and ``all``."""
-        found = {learner: _cross_validated(rows) for learner, rows in self._rows.items()}
-        found["all"] = tuple(np.concatenate(pair) for pair in zip(*found.values(), strict=True))  # type: ignore[assignment]
-        return {name: _error(*pair) for name, pair in found.items()}
+        everything = range(len(self._first))
+        predicted, measured = np.zeros(len(everything)), self._final(everything)
+        for fold in range(FOLDS):
+            model = self._fitted([i for i in everything if i % FOLDS != fold])
+            held = everything[fold::FOLDS]
+            predicted[held] = model.predict([self._features[i] for i in held])[0][:, -1]
+        found = {"all": _error(predicted, measured)}
+        learners = np.array([each.candidate["learner"] for each in self._first])
+        for name in sorted(set(learners)):
+            found[str(name)] = _error(predicted[learners == name], measured[learners == name])
+        return found
+
+    def _fitted(self, chosen: Sequence[int]) -> CurveModel:
+        curves = np.array([self._first[i].scores for i in chosen])
+        seconds = np.array([self._first[i].seconds[-1] for i in chosen])
+        return CurveModel.fit([self._features[i] for i in chosen], curves, seconds)
+
+    def _final(self, chosen: Sequence[int]) -> Array:
+        return np.array([self._first[i].scores[-1] for i in chosen])
 
 
-def _fit(rows: Sequence[tuple[Features, Record]]) -> LearnerModel:
-    curves = np.array([each.scores for _, each in rows])
-    seconds = np.array([each.seconds[-1] for _, each in rows])
-    return LearnerModel.fit([features for features, _ in rows], curves, seconds)
-
-
-def _cross_validated(rows: Sequence[tuple[Features, Record]]) -> tuple[Array, Array]:
-    """Final scores that were predicted without them, and those that were measured."""
-    predicted = np.zeros(len(rows))
-    for fold in range(FOLDS):
-        held = [i for i in range(len(rows)) if i % FOLDS == fold]
-        model = _fit([row for i, row in enumerate(rows) if i % FOLDS != fold])
-        predicted[held] = model.predict([rows[i][0] for i in held])[0][:, -1]
-    return predicted, np.array([each.scores[-1] for _, each in rows])
+def _features(space: SearchSpace, record: Record) -> Features:
+    trial = frozen_trial(space, record.params, record.scores[-1])
+    return features_of(trial.params, trial.distributions, record.candidate)
 
 
 def _error(predicted: Array, measured: Array) -> dict[str, float]:
