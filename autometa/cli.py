@@ -270,6 +270,31 @@ def bench_record(
     typer.echo(f"{len(found)} configurations: {config.folder}")
 
 
+@bench_app.command("search")
+def bench_search(
+    tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Searches of each method on each table.")] = 20,
+    concurrency: Annotated[int, typer.Option(min=1, help="Methods at a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("trials/bench_search"),
+) -> None:
+    """Replay searches on recorded trials, sampler by sampler and scheduler by scheduler.
+
+    Example: autometa bench search trials/reference/tabular/glyphs
+    """
+    from autometa.bench.search import compare
+    from autometa.bench.search_table import COLUMNS, cells
+    from autometa.report.listing import table
+
+    screen = console()
+
+    def notify(done: str) -> None:
+        screen.print(done, markup=False, highlight=False)
+
+    rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
+    screen.print(table("searches", COLUMNS, [cells(row) for row in rows]))
+    typer.echo(f"table: {out / 'search.md'}")
+
+
 def program() -> str:
     """How this command is called here: by its name where the shell finds it, else by its path."""
     given = sys.argv[0]

@@ -90,6 +90,7 @@ def _about(planned: Plan) -> dict[str, Any]:
         "iterations": config.budget.iterations,
         "validation": {"every": config.validation.every, "tasks": config.validation.tasks},
         "direction": planned.direction,
+        "input_shape": list(planned.data.input_shape),
     }
 
 
