@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Any, cast
 
 from torch import nn
@@ -80,9 +81,7 @@ class NNISpace(BackboneSpace):
         """A fresh model space, or within NNI's model context the network of its sample."""
 
     def choices(self, in_shape: Shape) -> dict[str, tuple[Option, ...]]:
-        domains = self.model_space(in_shape).simplify()
-        options = {label: tuple(cast(Categorical, d).values) for label, d in domains.items()}
-        return dict(sorted(options.items(), key=lambda item: ("/" in item[0], item[0])))
+        return dict(_options(self, in_shape))
 
     def network(self, sample: Sample, in_shape: Shape) -> nn.Module:
         with model_context(self.nni_sample(sample)):
@@ -91,3 +90,11 @@ class NNISpace(BackboneSpace):
     def nni_sample(self, sample: Sample) -> dict[str, Any]:
         """A sample as NNI wants it."""
         return dict(sample)
+
+
+@lru_cache(maxsize=64)
+def _options(space: NNISpace, in_shape: Shape) -> dict[str, tuple[Option, ...]]:
+    """A space's labels; NNI builds every network's parts to find them."""
+    domains = space.model_space(in_shape).simplify()
+    options = {label: tuple(cast(Categorical, d).values) for label, d in domains.items()}
+    return dict(sorted(options.items(), key=lambda item: ("/" in item[0], item[0])))

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Protocol
 
 from autometa.backbones import BACKBONES
@@ -80,7 +81,7 @@ class BackboneChoices:
         for label, options in self.options.items():
             if self.space.active(label, sample):
                 sample[label] = _choose(trial, f"{name}.{label}", options)
-        return sample, self.space.build(sample, self.in_shape)
+        return sample, _built(self.space, tuple(sample.items()), self.in_shape)
 
     def needed(self, label: str) -> list[Condition]:
         """Everything that must hold for a label to matter."""
@@ -138,6 +139,14 @@ class SearchSpace:
             learner, to_json(hyper), name, architecture, backbone.parameters, backbone.macs
         )
         return candidate.timed(backbone, self.limits)
+
+
+@lru_cache(maxsize=1024)
+def _built(
+    space: BackboneSpace, sample: tuple[tuple[str, Option], ...], in_shape: Shape
+) -> Backbone:
+    """The network of a sample, which searches often propose again."""
+    return space.build(dict(sample), in_shape)
 
 
 def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpace:
