@@ -141,6 +141,13 @@ class FinalistsConfig(Part):
     count: Count = Field(3, description="configurations retrained to the full budget")
     seeds: Count = Field(2, description="times each is retrained")
     tasks: Tasks = Field(300, description="fresh meta-validation tasks that rescore each")
+    max_tasks: Tasks | None = Field(
+        None, description="most tasks of those that can't be told apart; default: 4 × tasks"
+    )
+
+    @property
+    def most_tasks(self) -> int:
+        return 4 * self.tasks if self.max_tasks is None else self.max_tasks
 
 
 class TestConfig(Part):
@@ -198,6 +205,12 @@ class StudyConfig(Part):
             raise ValueError(
                 f"scheduler.grace is {self.scheduler.grace}, but must be at most "
                 f"budget.iterations ({budget})"
+            )
+        finalists = self.finalists
+        if finalists.most_tasks < finalists.tasks:
+            raise ValueError(
+                f"finalists.max_tasks is {finalists.max_tasks}, but must be at least "
+                f"finalists.tasks ({finalists.tasks})"
             )
         return self
 

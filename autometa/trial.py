@@ -94,7 +94,7 @@ class Score:
     """Mean over tasks and half of its 95 % interval.
 
     ``loss`` is the queries' mean negative log-likelihood (nats) or squared error, ``ece`` the
-    expected calibration error of a classification.
+    expected calibration error of a classification, ``scores`` those of the tasks, in their order.
     """
 
     mean: float
@@ -102,6 +102,7 @@ class Score:
     tasks: int
     loss: float
     ece: float | None
+    scores: tuple[float, ...]
 
 
 def run_trial(spec: TrialSpec, checkpoint: Path) -> Iterator[TrialReport]:
@@ -255,7 +256,8 @@ def _score(
         batch=EVALUATION_BATCH_TASKS,
         strategy=_strategy(spec),
     )
-    return Score(found.mean, found.ci95, tasks, found.loss, found.ece)
+    scores = tuple(found.scores.tolist())
+    return Score(found.mean, found.ci95, tasks, found.loss, found.ece, scores)
 
 
 def _strategy(spec: TrialSpec) -> str:

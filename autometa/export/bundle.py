@@ -29,6 +29,7 @@ from autometa.search.folder import StudyFolder
 from autometa.trial import TrialSpec, build_learner, load_params
 
 TEMPLATE = Path(__file__).parent / "template.py.txt"
+RESULTS = ("metric", "direction", "winner", "baseline", "selection")
 INIT = '"""A meta-learned model: see README.md."""\n\nfrom .model import MetaLearner, load\n\n'
 
 
@@ -64,10 +65,7 @@ def bundle_files(
         "layers.py": inspect.getsource(layers),
         **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
         "config.yaml": render(described, "yaml"),
-        "results.json": json.dumps(
-            {key: result[key] for key in ("metric", "direction", "winner", "baseline")}, indent=1
-        )
-        + "\n",
+        "results.json": json.dumps({key: result[key] for key in RESULTS}, indent=1) + "\n",
         "README.md": model_card(described, result, learner),
     }
 

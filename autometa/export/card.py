@@ -38,6 +38,8 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "|---|---|",
             f"| meta-test {result['metric']} | {_score(winner['test'], result['metric'])} |",
             *_baseline(result),
+            f"| meta-validation {result['metric']} | "
+            f"{_score(winner['confirmed'], result['metric'])} |",
             f"| tasks | {_tasks(task, learner)} of `{described['data']['name']}`{_groups(task)} |",
             f"| backbone | {described['parameters']:,} parameters, {described['macs']:,} "
             f"multiply–accumulates an input{_latency(described)} |",
@@ -46,8 +48,10 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "",
             "Intervals are 95 %, over meta-test tasks that neither training nor the search saw; "
             "the weights are those of the best of "
-            f"{len(winner['rescored']['seeds'])} seeds by meta-validation. "
-            "`config.yaml` has the whole configuration, `results.json` all figures.",
+            f"{len(winner['rescored']['seeds'])} seeds by meta-validation. The meta-validation "
+            "score is the mean of those seeds on tasks that chose nothing. "
+            + _choice(result)
+            + "`config.yaml` has the whole configuration, `results.json` all figures.",
             "",
         ]
     )
@@ -85,6 +89,17 @@ def _latency(described: dict[str, Any]) -> str:
     if "latency_ms" not in described:
         return ""
     return f", {described['latency_ms']:,} ms to embed one on the machine of the search"
+
+
+def _choice(result: dict[str, Any]) -> str:
+    """How sure the search's choice was."""
+    other = result["selection"]["runner_up"]
+    if other is None:
+        return ""
+    return (
+        f"This configuration beats the second best, {other['name']}, with a probability of "
+        f"{min(other['probability'], 0.999):.3g}. "
+    )
 
 
 def _groups(task: dict[str, Any]) -> str:

@@ -27,7 +27,9 @@ from autometa.report.text import (
     counts_text,
     duration,
     one_line,
+    runner_up_text,
     score_text,
+    validation_text,
 )
 from autometa.search.folder import StudyFolder, write_atomically
 from autometa.search.study import MAXIMIZE, REJECTED, RUNNING, TrialRow, best_first, rows_of
@@ -127,6 +129,7 @@ def answer(result: dict[str, Any]) -> dict[str, Any]:
         "seed": winner["exported_seed"],
         "baseline": _baseline(baseline, direction) if baseline else None,
         "comparison": comparison(result),
+        "confirmed": validation_text(result),
         "cost": result["cost"],
         "counts": counts_text(result["cost"]["trials"]),
     }
@@ -177,8 +180,15 @@ def finalists(result: dict[str, Any]) -> dict[str, Any]:
     entries = [*result["finalists"], *([result["baseline"]] if result.get("baseline") else [])]
     seeds = sorted({seed for each in entries for seed in each["rescored"]["seeds"]}, key=int)
     rows = [_finalist(each, seeds, result) for each in entries]
-    tasks = result["winner"]["rescored"]["tasks"]
-    return {"seeds": seeds, "rows": rows, "tasks": tasks}
+    rounds = result["selection"]["rounds"]
+    return {
+        "seeds": seeds,
+        "rows": rows,
+        "tasks": rounds[0]["tasks"],
+        "rounds": [f"{each['tasks']:,} of {', '.join(each['names'])}" for each in rounds[1:]],
+        "runner_up": runner_up_text(result),
+        "confirmed": validation_text(result),
+    }
 
 
 def _finalist(entry: dict[str, Any], seeds: list[str], result: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +201,7 @@ def _finalist(entry: dict[str, Any], seeds: list[str], result: dict[str, Any]) -
         "searched": score_text(entry.get("search_score"), None, direction),
         "seeds": [score_text(means[s], None, direction) if s in means else "–" for s in seeds],
         "rescored": score_text(rescored["mean"], rescored["ci95"], direction),
+        "tasks": rescored["tasks"],
         "optimism": NOTHING if baseline else _optimism(entry, direction),
         "seconds": entry["seconds"],
     }

@@ -16,7 +16,9 @@ from autometa.report.text import (
     comparison,
     counts_text,
     duration,
+    runner_up_text,
     score_text,
+    validation_text,
 )
 from autometa.report.trial_table import trial_table
 from autometa.search.study import (
@@ -112,8 +114,11 @@ def _chosen(rows: list[TrialRow], direction: str, running: bool) -> list[Line]:
 
 def _outcome(result: dict[str, Any]) -> list[str]:
     direction, winner = result["direction"], result["winner"]
+    runner_up = runner_up_text(result)
     lines = [
         f"winner: {winner['name']}, {candidate_text(winner['candidate'])}",
+        *([f"choice: {runner_up}"] if runner_up else []),
+        f"meta-validation: {validation_text(result)}",
         f"meta-test: {_tested(winner, direction)}",
     ]
     if baseline := result.get("baseline"):

@@ -19,6 +19,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 MAXIMIZE = "maximize"
 MINIMIZE = "minimize"
+METRICS = {MAXIMIZE: "accuracy", MINIMIZE: "mse"}
 
 COMPLETE = "complete"
 PRUNED = "pruned"

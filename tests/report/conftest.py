@@ -103,6 +103,7 @@ class MadeStudy:
         winner = entries[0] | {
             "candidate": best[0].candidate,
             "exported_seed": 1,
+            "confirmed": {"mean": 0.679, "ci95": 0.02, "tasks": 100, "seeds": {}},
             "test": {"mean": 0.803, "ci95": 0.015, "tasks": 600},
         }
         published = self._entry("baseline", None, 0.6) | {
@@ -116,6 +117,23 @@ class MadeStudy:
             "winner": winner,
             "baseline": published if baseline else None,
             "finalists": entries,
+            "selection": {
+                "rounds": [
+                    {"tasks": 100, "names": [row.name for row in best]},
+                    {"tasks": 100, "names": [row.name for row in best]},
+                ],
+                "runner_up": {
+                    "name": best[1].name,
+                    "better": 0.02,
+                    "ci95": 0.025,
+                    "probability": 0.941,
+                    "tasks": 200,
+                },
+                "optimism": {
+                    "winner": {"mean": 0.021, "ci95": 0.02},
+                    "finalists": {"mean": -0.004, "ci95": 0.015},
+                },
+            },
             "cost": {
                 "search_s": 362.0,
                 "total_s": 551.0,
