@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from autometa.config import StudyConfig
 from autometa.report.candidates import RateTable, architecture_text, hyper_texts, is_rates
 from autometa.report.candidates import rate_tables as rate_tables_of
+from autometa.report.pareto import front_plot, front_table
 from autometa.report.plots import Plot, plots
 from autometa.report.status import state_text
 from autometa.report.text import (
@@ -32,7 +33,16 @@ from autometa.report.text import (
     validation_text,
 )
 from autometa.search.folder import StudyFolder, write_atomically
-from autometa.search.study import MAXIMIZE, REJECTED, RUNNING, TrialRow, best_first, rows_of
+from autometa.search.study import (
+    MAXIMIZE,
+    REJECTED,
+    RUNNING,
+    TrialRow,
+    best_first,
+    objectives_of,
+    rows_of,
+    score_direction,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -53,7 +63,7 @@ def write_report(folder: StudyFolder, study: optuna.Study, config: StudyConfig) 
 def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
     """The page as text."""
     rows, result, live = rows_of(study), folder.read_result(), folder.running()
-    direction = study.direction.name.lower()
+    direction = score_direction(study)
     best = leading(rows, result, direction)
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -76,9 +86,13 @@ def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
         answer=answer(result) if result else None,
         best=best,
         spent_s=float(study.user_attrs.get("search_s", 0.0)),
-        plots=plots(
-            study, rows, best["name"] if best else None, "winner" if result else "best so far"
-        ),
+        plots=[
+            *([front_plot(study)] if objectives_of(study) else []),
+            *plots(
+                study, rows, best["name"] if best else None, "winner" if result else "best so far"
+            ),
+        ],
+        front=front_table(study, result),
         figure_json=figure_json,
         winner=configuration(best, rows) if best else None,
         finalists=finalists(result) if result else None,

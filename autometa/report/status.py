@@ -16,6 +16,7 @@ from autometa.report.text import (
     comparison,
     counts_text,
     duration,
+    front_text,
     runner_up_text,
     score_text,
     validation_text,
@@ -126,6 +127,8 @@ def _outcome(result: dict[str, Any]) -> list[str]:
             f"{baseline_name(baseline)}: {_tested(baseline, direction)}; "
             f"the winner: {comparison(result)}"
         )
+    if result["front"]:
+        lines.append(front_text(result))
     return [*lines, f"it took {duration(result['cost']['total_s'])}"]
 
 

@@ -143,6 +143,15 @@ def validation_text(result: dict[str, Any]) -> str:
     )
 
 
+def front_text(result: dict[str, Any]) -> str:
+    """How many trials there are to choose from, and how."""
+    objectives, count = " and ".join(result["front"][0]["values"]), len(result["front"])
+    return (
+        f"Front of {objectives}: {count} trial{'s' if count > 1 else ''} that no other one beats "
+        "in all; `export --pick RULE` takes another than the winner."
+    )
+
+
 def summary(result: dict[str, Any], folder: StudyFolder) -> list[str]:
     """What came out of a study, in a few sentences."""
     runner_up = runner_up_text(result)
@@ -152,6 +161,7 @@ def summary(result: dict[str, Any], folder: StudyFolder) -> list[str]:
         *([f"Choice: {runner_up}."] if runner_up else []),
         f"Meta-validation: {validation_text(result)}.",
         f"Meta-test: {_test_text(result)}.",
+        *([front_text(result)] if result["front"] else []),
         f"Spent: {_cost_text(result)}.",
     ]
 

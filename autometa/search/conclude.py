@@ -17,11 +17,12 @@ from autometa.search.finalists import (
     Scorer,
     Standing,
     Step,
-    contenders,
     runs_of,
     standing,
 )
 from autometa.search.folder import StudyFolder
+from autometa.search.front import candidates as ranked
+from autometa.search.front import described
 from autometa.search.selection import Selection, compared, optimism, select
 from autometa.search.study import METRICS, TrialRow, rows_of
 from autometa.search.tuner import spent_s
@@ -42,7 +43,7 @@ def conclude(
     """
     started, config, direction = time.monotonic(), planned.config, planned.direction
     trials = {row.name: row for row in rows_of(study)}
-    candidates = dict(contenders(trials.values(), config, direction))
+    candidates = contenders(study, config.finalists.count)
     rivals = list(candidates)
     if planned.baseline:
         candidates[BASELINE] = asdict(planned.baseline)
@@ -67,9 +68,25 @@ def conclude(
         "winner": entries[chosen.winner],
         "baseline": entries.get(BASELINE),
         "finalists": [_entry(each, trials.get(each.name)) for each in chosen.standings.values()],
+        "front": described(study, set(chosen.standings)),
         "selection": _selection(chosen, confirmed[chosen.winner], trials, direction),
         "cost": _cost(study, [*chosen.standings.values(), *told[1:]], time.monotonic() - started),
     }
+
+
+def contenders(study: optuna.Study, count: int) -> dict[str, dict[str, Any]]:
+    """Name → candidate of the finalists.
+
+    Raises:
+        StudyError: No trial was complete.
+    """
+    best = ranked(study)[:count]
+    if not best:
+        raise StudyError(
+            "no trial was trained to the full budget, so there is no finalist: "
+            "give the search more trials or time"
+        )
+    return {row.name: row.candidate for row in best}
 
 
 def _confirmed(told: list[Standing], score: Scorer) -> dict[str, Standing]:

@@ -17,11 +17,10 @@ import numpy as np
 import ray
 
 from autometa.config import StudyConfig
-from autometa.errors import StudyError
 from autometa.search.events import Observer, Phase
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.paired import Estimate, Scores, weighted
-from autometa.search.study import MAXIMIZE, TrialRow, best_first, trial_name
+from autometa.search.study import MAXIMIZE
 from autometa.search.tuner import trial_resources
 from autometa.search.worker import reason_of, use_threads
 from autometa.trial import TrialSpec, score_checkpoint, train_to_end
@@ -58,23 +57,6 @@ class Step:
     stream: str
     tasks: int
     train: bool = False
-
-
-def contenders(
-    rows: Iterable[TrialRow], config: StudyConfig, direction: str
-) -> list[tuple[str, dict[str, Any]]]:
-    """(name, candidate) of the finalists, best first.
-
-    Raises:
-        StudyError: No trial was complete.
-    """
-    best = best_first(rows, direction)[: config.finalists.count]
-    if not best:
-        raise StudyError(
-            "no trial was trained to the full budget, so there is no finalist: "
-            "give the search more trials or time"
-        )
-    return [(trial_name(r.number, r.candidate), r.candidate) for r in best]
 
 
 @dataclass(frozen=True)

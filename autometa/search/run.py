@@ -17,7 +17,7 @@ from autometa.config import BaselineConfig, StudyConfig, parse_config
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
 from autometa.learners.hyper_json import to_json
-from autometa.search.checks import check_grid, check_limits
+from autometa.search.checks import check_grid, check_limits, check_objectives
 from autometa.search.cluster import check_resources, ray_session
 from autometa.search.conclude import conclude
 from autometa.search.domains import Fixed
@@ -32,6 +32,7 @@ from autometa.search.space import (
 )
 from autometa.search.study import (
     MAXIMIZE,
+    METRICS,
     MINIMIZE,
     counted,
     create_study,
@@ -65,20 +66,24 @@ class Plan:
     def spec(self, candidate: Candidate | dict[str, Any]) -> TrialSpec:
         """The trial of a candidate, with the study's data, task, budget and seed."""
         values = asdict(candidate) if isinstance(candidate, Candidate) else candidate
-        config = self.config
-        return TrialSpec(
-            learner=values["learner"],
-            hyper=values["hyper"],
-            backbone=values["backbone"],
-            architecture=values["architecture"],
-            data=config.data.name,
-            data_options=config.data.options,
-            task=config.task.model_dump(),
-            seed=config.seed,
-            iterations=config.budget.iterations,
-            validate_every=config.validation.every,
-            validation_tasks=config.validation.tasks,
-        )
+        return spec_of(self.config, values)
+
+
+def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
+    """The trial of a candidate in a study."""
+    return TrialSpec(
+        learner=candidate["learner"],
+        hyper=candidate["hyper"],
+        backbone=candidate["backbone"],
+        architecture=candidate["architecture"],
+        data=config.data.name,
+        data_options=config.data.options,
+        task=config.task.model_dump(),
+        seed=config.seed,
+        iterations=config.budget.iterations,
+        validate_every=config.validation.every,
+        validation_tasks=config.validation.tasks,
+    )
 
 
 def plan(config: StudyConfig) -> Plan:
@@ -100,6 +105,7 @@ def plan(config: StudyConfig) -> Plan:
     check_limits(space)
     if config.sampler.name == "grid":
         check_grid(space)
+    check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     baseline = published(config.baseline, data) if config.baseline else None
     return Plan(config, data, space, baseline)
 

@@ -21,10 +21,12 @@ from autometa.search.study import (
     COMPLETE,
     DIVERGED,
     FAILED,
+    MEASURES,
     PRUNED,
     REJECTED,
     create_study,
     end_trial,
+    report_score,
     storage_of,
 )
 
@@ -70,10 +72,12 @@ class MadeStudy:
         """One trial with these scores, 60 meta-iterations apart; no end: it still runs."""
         trial = self.ask()
         for index, score in enumerate(scores):
-            trial.report(score, 60 * (index + 1))
+            report_score(trial, score, 60 * (index + 1))
             trial.set_user_attr("seconds", 30.0 * (index + 1))
             if math.isfinite(score):
                 trial.set_user_attr("ci95", 0.015)
+        if self.config.several:
+            trial.set_user_attr(MEASURES, {"adaptation": 2.0 + trial.number, "ece": 0.05})
         if end:
             end_trial(trial, end, reason)
         return trial
@@ -94,6 +98,7 @@ class MadeStudy:
 
     def finish(self, *, baseline: bool = True) -> dict[str, Any]:
         """Write a result: the best trial wins."""
+        from autometa.search.front import described
         from autometa.search.study import best_first, rows_of
 
         rows = rows_of(self.study)
@@ -117,6 +122,7 @@ class MadeStudy:
             "winner": winner,
             "baseline": published if baseline else None,
             "finalists": entries,
+            "front": described(self.study, {row.name for row in best}),
             "selection": {
                 "rounds": [
                     {"tasks": 100, "names": [row.name for row in best]},
