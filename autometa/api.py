@@ -120,17 +120,32 @@ def _forget(package: str) -> None:
         del sys.modules[name]
 
 
-def export(folder: str | Path, to: str | Path, storage: str | None = None) -> Path:
-    """Write the winner's bundle.
+def export(
+    folder: str | Path, to: str | Path, storage: str | None = None, pick: str | None = None
+) -> Path:
+    """Write the bundle of the winner, or of the trial that a rule picks.
 
     Raises:
-        StudyError: The study has no winner yet.
+        ConfigError: ``pick`` is no rule (see :mod:`autometa.search.rule`).
+        StudyError: The study has no winner yet, or no trial that meets the rule.
         BundleError: The target exists already or can't be written.
     """
     from autometa.export.bundle import write_bundle
 
     study = load_study(folder, storage)
-    return write_bundle(study.folder, study.config, winner_of(study), Path(to))
+    result, entry = winner_of(study), model_of(study, pick)
+    return write_bundle(study.folder, study.config, result, Path(to), entry)
+
+
+def model_of(study: StudyView, pick: str | None = None) -> dict[str, Any]:
+    """What ``result.json`` says of the winner, or would say of the trial that a rule picks."""
+    from autometa.search.pick import pick as picked
+
+    result = winner_of(study)
+    if pick is None:
+        winner: dict[str, Any] = result["winner"]
+        return winner
+    return picked(study.optuna_study, study.config, study.folder, result, pick)
 
 
 def winner_of(study: StudyView) -> dict[str, Any]:

@@ -137,20 +137,28 @@ def export(
     config_only: Annotated[
         ConfigFormat | None, typer.Option(help="Print only the configuration, in this format.")
     ] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Another trial: best under 50k parameters."),
+    ] = None,
     storage: Storage = None,
 ) -> None:
-    """Take the winner elsewhere: a folder that needs only torch and safetensors."""
+    """Take the winner elsewhere: a folder that needs only torch and safetensors.
+
+    RULE is `best`, `best under 50k parameters` (or macs, ms, ece; several joined by `and`) or
+    `smallest within 1 point`. What isn't the winner has no meta-test score.
+    """
     from autometa import api
 
     if config_only:
         from autometa.export.configuration import render
 
-        winner = api.winner_of(api.load_study(folder, storage))["winner"]
-        typer.echo(render(winner, config_only.value), nl=False)
+        model = api.model_of(api.load_study(folder, storage), pick)
+        typer.echo(render(model, config_only.value), nl=False)
         return
     if to is None:
         raise ConfigError("export needs --to DIR, a folder to write, or --config-only FORMAT")
-    bundle = api.export(folder, to, storage)
+    bundle = api.export(folder, to, storage, pick)
     typer.echo(f"bundle: {bundle}")
     typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
 

@@ -111,6 +111,8 @@ SamplerName = Literal[
     "tpe", "grouped_tpe", "gp", "cmaes", "nsga2", "nsga3", "evolution", "qmc", "random", "grid"
 ]
 
+ONE_OBJECTIVE = ("cmaes", "evolution")
+
 
 class SamplerConfig(Part):
     name: SamplerName = "tpe"
@@ -141,6 +143,16 @@ class FinalistsConfig(Part):
     count: Count = Field(3, description="configurations retrained to the full budget")
     seeds: Count = Field(2, description="times each is retrained")
     tasks: Tasks = Field(300, description="fresh meta-validation tasks that rescore each")
+    max_tasks: Tasks | None = Field(
+        None, description="most tasks of those that can't be told apart; default: 4 × tasks"
+    )
+
+    @property
+    def most_tasks(self) -> int:
+        return 4 * self.tasks if self.max_tasks is None else self.max_tasks
+
+
+Objective = Literal["accuracy", "mse", "parameters", "macs", "adaptation", "ece"]
 
 
 class TestConfig(Part):
@@ -174,6 +186,9 @@ class StudyConfig(Part):
     data: DataConfig = DataConfig()
     task: TaskConfig = TaskConfig()
     space: SpaceConfig = SpaceConfig()
+    objectives: list[Objective] = Field(
+        [], description="accuracy (mse), then others to be low; default: the score alone"
+    )
     budget: BudgetConfig = BudgetConfig()
     validation: ValidationConfig = ValidationConfig()
     sampler: SamplerConfig = SamplerConfig()
@@ -199,7 +214,37 @@ class StudyConfig(Part):
                 f"scheduler.grace is {self.scheduler.grace}, but must be at most "
                 f"budget.iterations ({budget})"
             )
+        self._check_objectives()
+        finalists = self.finalists
+        if finalists.most_tasks < finalists.tasks:
+            raise ValueError(
+                f"finalists.max_tasks is {finalists.max_tasks}, but must be at least "
+                f"finalists.tasks ({finalists.tasks})"
+            )
         return self
+
+    def _check_objectives(self) -> None:
+        names = self.objectives
+        if names and names[0] not in ("accuracy", "mse"):
+            raise ValueError(
+                f"objectives begin with {names[0]!r}, but must begin with the score: accuracy, "
+                "or mse for a regression"
+            )
+        if len(set(names)) < len(names) or {"accuracy", "mse"} <= set(names):
+            raise ValueError(f"objectives are {names}, but each may stand there once")
+        used = {"sampler.name": self.sampler.name}
+        used |= {f"sampler.parts.{part}": name for part, name in self.sampler.parts.items()}
+        for field, name in used.items():
+            if self.several and name in ONE_OBJECTIVE:
+                raise ValueError(
+                    f"{field} is {name!r}, which serves one objective, but objectives are {names}: "
+                    "choose tpe, grouped_tpe, gp, nsga2, nsga3, qmc, random or grid"
+                )
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The objectives where there are several, the score first; else none."""
+        return tuple(self.objectives) if len(self.objectives) > 1 else ()
 
     @property
     def folder(self) -> Path:

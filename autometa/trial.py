@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from autometa.backbones import BACKBONES
 from autometa.backbones.base import Backbone
 from autometa.engine import checkpoint as checkpoints
 from autometa.engine.evaluate import meta_evaluate
+from autometa.engine.latency import latency_ms
 from autometa.engine.strategies import choose
 from autometa.engine.train import Diverged, TrainState, meta_train
 from autometa.episodes import Dataset, EpisodeShape, stream
@@ -33,6 +34,9 @@ from autometa.learners.hyper_json import from_json
 COMPLETE = "complete"
 DIVERGED = "diverged"
 EVALUATION_BATCH_TASKS = 20
+ADAPTATION = "adaptation"
+ECE = "ece"
+ADAPTATION_TASKS = 11
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class TrialReport:
         ci95: Half of the 95 % interval, over tasks.
         seconds: Training and scoring so far, earlier processes included.
         end: None while it goes on, else ``complete`` or ``diverged``, with its ``reason``.
+        measures: Of a complete trial, what else was to be measured: ``adaptation``, milliseconds
+            to adapt to a meta-validation task and answer its queries, and ``ece``.
     """
 
     iteration: int
@@ -87,6 +93,7 @@ class TrialReport:
     seconds: float
     end: str | None = None
     reason: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Score:
     """Mean over tasks and half of its 95 % interval.
 
     ``loss`` is the queries' mean negative log-likelihood (nats) or squared error, ``ece`` the
-    expected calibration error of a classification.
+    expected calibration error of a classification, ``scores`` those of the tasks, in their order.
     """
 
     mean: float
@@ -102,10 +109,16 @@ class Score:
     tasks: int
     loss: float
     ece: float | None
+    scores: tuple[float, ...]
 
 
-def run_trial(spec: TrialSpec, checkpoint: Path) -> Iterator[TrialReport]:
-    """Train and score, from the checkpoint if there is one; it is renewed at every report."""
+def run_trial(
+    spec: TrialSpec, checkpoint: Path, measure: Collection[str] = ()
+) -> Iterator[TrialReport]:
+    """Train and score, from the checkpoint if there is one; it is renewed at every report.
+
+    ``measure`` names what else than the score to measure at the end.
+    """
     learner, _ = build_learner(spec)
     saved = checkpoints.load(checkpoint) if checkpoint.exists() else None
     state = _start(spec, learner) if saved is None else _restored(learner, saved)
@@ -117,7 +130,7 @@ def run_trial(spec: TrialSpec, checkpoint: Path) -> Iterator[TrialReport]:
     seconds = report.seconds if report else 0.0
     while state.iteration < spec.iterations:
         start = time.perf_counter()
-        report = _advance(spec, learner, state, seconds, start)
+        report = _advance(spec, learner, state, seconds, start, measure)
         saved = {"train": state.state_dict(), "report": json.dumps(asdict(report))}
         checkpoints.save(checkpoint, saved)
         yield report
@@ -211,7 +224,12 @@ def _restored(learner: Learner[Any], saved: Mapping[str, Any]) -> TrainState:
 
 
 def _advance(
-    spec: TrialSpec, learner: Learner[Any], state: TrainState, seconds: float, start: float
+    spec: TrialSpec,
+    learner: Learner[Any],
+    state: TrainState,
+    seconds: float,
+    start: float,
+    measure: Collection[str],
 ) -> TrialReport:
     """Train to the next scoring, and score."""
     target = min(state.iteration + spec.validate_every, spec.iterations)
@@ -222,11 +240,26 @@ def _advance(
         return TrialReport(stop.iteration, math.nan, math.nan, spent, DIVERGED, stop.reason)
     score = _score(spec, learner, state.params, "validation", "validation", spec.validation_tasks)
     end = COMPLETE if state.iteration >= spec.iterations else None
+    measures = _measures(spec, learner, state.params, score, measure) if end else {}
     spent = seconds + time.perf_counter() - start
     if not math.isfinite(score.mean):
         reason = "its predictions aren't finite"
         return TrialReport(state.iteration, math.nan, math.nan, spent, DIVERGED, reason)
-    return TrialReport(state.iteration, score.mean, score.ci95, spent, end)
+    return TrialReport(state.iteration, score.mean, score.ci95, spent, end, measures=measures)
+
+
+def _measures(
+    spec: TrialSpec, learner: Learner[Any], params: Params, score: Score, names: Collection[str]
+) -> dict[str, float]:
+    found = {}
+    if ECE in names and score.ece is not None:
+        found[ECE] = score.ece
+    if ADAPTATION in names:
+        source = _data(spec).source("validation", episode_shape(spec.task))
+        found[ADAPTATION] = latency_ms(
+            learner, params, source.sample(ADAPTATION_TASKS, stream(0, ADAPTATION))
+        )
+    return found
 
 
 def _train(spec: TrialSpec, learner: Learner[Any], state: TrainState, target: int) -> None:
@@ -255,7 +288,8 @@ def _score(
         batch=EVALUATION_BATCH_TASKS,
         strategy=_strategy(spec),
     )
-    return Score(found.mean, found.ci95, tasks, found.loss, found.ece)
+    scores = tuple(found.scores.tolist())
+    return Score(found.mean, found.ci95, tasks, found.loss, found.ece, scores)
 
 
 def _strategy(spec: TrialSpec) -> str:

@@ -32,7 +32,8 @@ from autometa.learners.hyper_json import to_json
 from autometa.report.text import score_text
 from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.folder import StudyFolder, write_json
-from autometa.search.run import DIRECTIONS, METRICS, absolute, published
+from autometa.search.run import DIRECTIONS, absolute, published
+from autometa.search.study import METRICS
 from autometa.trial import (
     TrialSpec,
     build_learner,

@@ -29,23 +29,28 @@ from autometa.search.folder import StudyFolder
 from autometa.trial import TrialSpec, build_learner, load_params
 
 TEMPLATE = Path(__file__).parent / "template.py.txt"
+RESULTS = ("metric", "direction", "winner", "baseline", "selection")
 INIT = '"""A meta-learned model: see README.md."""\n\nfrom .model import MetaLearner, load\n\n'
 
 
 def write_bundle(
-    folder: StudyFolder, config: StudyConfig, result: dict[str, Any], target: Path
+    folder: StudyFolder,
+    config: StudyConfig,
+    result: dict[str, Any],
+    target: Path,
+    picked: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the winner's bundle; it appears whole or not at all.
+    """Write the bundle of the winner, or of a picked trial; it appears whole or not at all.
 
     Raises:
-        BundleError: The target exists, can't be written, or the winner can't be written down.
+        BundleError: The target exists, can't be written, or the model can't be written down.
     """
     _refuse_existing(target)
-    winner = result["winner"]
-    spec = TrialSpec.from_json(winner["spec"])
-    checkpoint = folder.path / winner["checkpoint"]
+    entry = picked or result["winner"]
+    spec = TrialSpec.from_json(entry["spec"])
+    checkpoint = folder.path / entry["checkpoint"]
     learner, in_shape = build_learner(spec)
-    files = bundle_files(learner, in_shape, spec, config, result)
+    files = bundle_files(learner, in_shape, spec, config, result, entry)
     return write_files(target, files, load_params(checkpoint))
 
 
@@ -55,28 +60,32 @@ def bundle_files(
     spec: TrialSpec,
     config: StudyConfig,
     result: dict[str, Any],
+    entry: dict[str, Any],
 ) -> dict[str, str]:
     """Path in the bundle → text."""
-    described = describe(config, result["winner"])
+    described = describe(config, entry)
     return {
         "__init__.py": INIT + '__all__ = ["MetaLearner", "load"]\n',
-        "model.py": model_source(learner, in_shape, spec, result["winner"]["name"]),
+        "model.py": model_source(learner, in_shape, spec, entry["name"]),
         "layers.py": inspect.getsource(layers),
         **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
         "config.yaml": render(described, "yaml"),
-        "results.json": json.dumps(
-            {key: result[key] for key in ("metric", "direction", "winner", "baseline")}, indent=1
-        )
-        + "\n",
-        "README.md": model_card(described, result, learner),
+        "results.json": json.dumps(figures(result, entry), indent=1) + "\n",
+        "README.md": model_card(described, result, entry, learner),
     }
 
 
-def describe(config: StudyConfig, winner: dict[str, Any]) -> dict[str, Any]:
-    """The winner's configuration: everything one would set to train it again."""
-    candidate = winner["candidate"]
+def figures(result: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """``results.json``; a picked trial stands beside the winner."""
+    found = {key: result[key] for key in RESULTS}
+    return found | {"picked": entry} if "picked" in entry else found
+
+
+def describe(config: StudyConfig, entry: dict[str, Any]) -> dict[str, Any]:
+    """A model's configuration: everything one would set to train it again."""
+    candidate = entry["candidate"]
     return {
-        "name": winner["name"],
+        "name": entry["name"],
         "learner": candidate["learner"],
         "hyper": candidate["hyper"],
         "backbone": candidate["backbone"],
@@ -84,7 +93,7 @@ def describe(config: StudyConfig, winner: dict[str, Any]) -> dict[str, Any]:
         "parameters": candidate["parameters"],
         "macs": candidate["macs"],
         **_latency(candidate),
-        "training": {"iterations": config.budget.iterations, "seed": winner["exported_seed"]},
+        "training": {"iterations": config.budget.iterations, "seed": entry["exported_seed"]},
         "task": config.task.model_dump(),
         "data": {"name": config.data.name},
     }

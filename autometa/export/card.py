@@ -15,9 +15,11 @@ BATCH_NORM = (
 )
 
 
-def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learner[Any]) -> str:
+def model_card(
+    described: dict[str, Any], result: dict[str, Any], entry: dict[str, Any], learner: Learner[Any]
+) -> str:
     """Markdown: what it is, how to use it, what it scored and how that was measured."""
-    task, winner = described["task"], result["winner"]
+    task = described["task"]
     return "\n".join(
         [
             f"# {described['name']}",
@@ -36,20 +38,68 @@ def model_card(described: dict[str, Any], result: dict[str, Any], learner: Learn
             "",
             "| | |",
             "|---|---|",
-            f"| meta-test {result['metric']} | {_score(winner['test'], result['metric'])} |",
-            *_baseline(result),
+            *_scores(result, entry),
             f"| tasks | {_tasks(task, learner)} of `{described['data']['name']}`{_groups(task)} |",
             f"| backbone | {described['parameters']:,} parameters, {described['macs']:,} "
             f"multiply–accumulates an input{_latency(described)} |",
             f"| training | {described['training']['iterations']:,} meta-iterations, seed "
             f"{described['training']['seed']} |",
             "",
-            "Intervals are 95 %, over meta-test tasks that neither training nor the search saw; "
-            "the weights are those of the best of "
-            f"{len(winner['rescored']['seeds'])} seeds by meta-validation. "
-            "`config.yaml` has the whole configuration, `results.json` all figures.",
+            _how(result, entry)
+            + " `config.yaml` has the whole configuration, `results.json` all figures.",
             "",
         ]
+    )
+
+
+def _scores(result: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+    """Rows of the table: what was measured of this model, and what wasn't."""
+    metric, tested = result["metric"], entry["test"]
+    if tested:
+        validated = _score(entry["confirmed"], metric)
+        return [
+            f"| meta-test {metric} | {_score(tested, metric)} |",
+            *_baseline(result),
+            f"| meta-validation {metric} | {validated} |",
+        ]
+    searched = _number(entry["search_score"], metric)
+    rescored = _score(entry["rescored"], metric) if entry["rescored"] else "not rescored"
+    return [
+        f"| meta-test {metric} | not tested |",
+        f"| meta-validation {metric} | {rescored} |",
+        f"| the same in the search, partly luck | {searched} |",
+    ]
+
+
+def _how(result: dict[str, Any], entry: dict[str, Any]) -> str:
+    """How the figures were measured, and the weights chosen."""
+    chosen = _picked(entry) if "picked" in entry else ""
+    if entry["rescored"] is None:
+        return chosen + "The weights are those of the search, trained with one seed."
+    seeds = len(entry["rescored"]["seeds"])
+    weights = f"the weights are those of the best of {seeds} seeds by meta-validation."
+    if not entry["test"]:
+        return f"{chosen}Intervals are 95 %, over meta-validation tasks and seeds; {weights}"
+    return (
+        f"{chosen}Intervals are 95 %, over meta-test tasks that neither training nor the search "
+        f"saw; {weights} The meta-validation score is the mean of those seeds on tasks that chose "
+        f"nothing.{_choice(result)}"
+    )
+
+
+def _picked(entry: dict[str, Any]) -> str:
+    untested = "" if entry["test"] else "; it isn't the search's winner, which alone met meta-test"
+    return f"Picked by `{entry['picked']}`{untested}. "
+
+
+def _choice(result: dict[str, Any]) -> str:
+    """How sure the search's choice was."""
+    other = result["selection"]["runner_up"]
+    if other is None:
+        return ""
+    return (
+        f" This configuration beats the second best, {other['name']}, with a probability of "
+        f"{min(other['probability'], 0.999):.3g}."
     )
 
 
@@ -71,6 +121,10 @@ def _score(score: dict[str, Any], metric: str) -> str:
     else:
         text = f"{score['mean']:.4f} ± {score['ci95']:.4f}"
     return f"{text} ({score['tasks']} tasks)"
+
+
+def _number(mean: float, metric: str) -> str:
+    return f"{100 * mean:.1f} %" if metric == "accuracy" else f"{mean:.4f}"
 
 
 def _baseline(result: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ OWN_FIELDS = (
 )
 SIZES = ("parameters", "macs")
 LATENCY = "latency_ms"
+MEASURED = ("adaptation", "ece")
 CURVE = ("number", "name", "iteration", "score")
 
 
@@ -31,17 +32,20 @@ def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     """One row a trial: what became of it, its network's size, then each sampled parameter.
 
     Parameters come in the order of their names; one that a trial didn't have is missing there.
-    ``latency_ms`` is a column only where the study limits it.
+    ``latency_ms`` is a column only where the study limits it, ``adaptation`` (ms a task) and
+    ``ece`` where they are objectives.
     """
     rows = list(rows)
     timed = any(row.candidate.get(LATENCY) is not None for row in rows)
     sizes = [*SIZES, LATENCY] if timed else SIZES
-    fixed = [*OWN_FIELDS, *sizes]
+    measured = [name for name in MEASURED if any(name in row.measures for row in rows)]
+    fixed = [*OWN_FIELDS, *sizes, *measured]
     sampled = sorted({name for row in rows for name in row.params} - set(fixed))
     return pd.DataFrame(
         [
             {name: getattr(row, name) for name in OWN_FIELDS}
             | {name: row.candidate.get(name) for name in sizes}
+            | {name: row.measures.get(name) for name in measured}
             | {name: row.params.get(name) for name in sampled}
             for row in rows
         ],

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from autometa.config import StudyConfig
 from autometa.report.candidates import RateTable, architecture_text, hyper_texts, is_rates
 from autometa.report.candidates import rate_tables as rate_tables_of
+from autometa.report.pareto import front_plot, front_table
 from autometa.report.plots import Plot, plots
 from autometa.report.status import state_text
 from autometa.report.text import (
@@ -27,10 +28,21 @@ from autometa.report.text import (
     counts_text,
     duration,
     one_line,
+    runner_up_text,
     score_text,
+    validation_text,
 )
 from autometa.search.folder import StudyFolder, write_atomically
-from autometa.search.study import MAXIMIZE, REJECTED, RUNNING, TrialRow, best_first, rows_of
+from autometa.search.study import (
+    MAXIMIZE,
+    REJECTED,
+    RUNNING,
+    TrialRow,
+    best_first,
+    objectives_of,
+    rows_of,
+    score_direction,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -51,7 +63,7 @@ def write_report(folder: StudyFolder, study: optuna.Study, config: StudyConfig) 
 def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
     """The page as text."""
     rows, result, live = rows_of(study), folder.read_result(), folder.running()
-    direction = study.direction.name.lower()
+    direction = score_direction(study)
     best = leading(rows, result, direction)
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -74,9 +86,13 @@ def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
         answer=answer(result) if result else None,
         best=best,
         spent_s=float(study.user_attrs.get("search_s", 0.0)),
-        plots=plots(
-            study, rows, best["name"] if best else None, "winner" if result else "best so far"
-        ),
+        plots=[
+            *([front_plot(study)] if objectives_of(study) else []),
+            *plots(
+                study, rows, best["name"] if best else None, "winner" if result else "best so far"
+            ),
+        ],
+        front=front_table(study, result),
         figure_json=figure_json,
         winner=configuration(best, rows) if best else None,
         finalists=finalists(result) if result else None,
@@ -127,6 +143,7 @@ def answer(result: dict[str, Any]) -> dict[str, Any]:
         "seed": winner["exported_seed"],
         "baseline": _baseline(baseline, direction) if baseline else None,
         "comparison": comparison(result),
+        "confirmed": validation_text(result),
         "cost": result["cost"],
         "counts": counts_text(result["cost"]["trials"]),
     }
@@ -177,8 +194,15 @@ def finalists(result: dict[str, Any]) -> dict[str, Any]:
     entries = [*result["finalists"], *([result["baseline"]] if result.get("baseline") else [])]
     seeds = sorted({seed for each in entries for seed in each["rescored"]["seeds"]}, key=int)
     rows = [_finalist(each, seeds, result) for each in entries]
-    tasks = result["winner"]["rescored"]["tasks"]
-    return {"seeds": seeds, "rows": rows, "tasks": tasks}
+    rounds = result["selection"]["rounds"]
+    return {
+        "seeds": seeds,
+        "rows": rows,
+        "tasks": rounds[0]["tasks"],
+        "rounds": [f"{each['tasks']:,} of {', '.join(each['names'])}" for each in rounds[1:]],
+        "runner_up": runner_up_text(result),
+        "confirmed": validation_text(result),
+    }
 
 
 def _finalist(entry: dict[str, Any], seeds: list[str], result: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +215,7 @@ def _finalist(entry: dict[str, Any], seeds: list[str], result: dict[str, Any]) -
         "searched": score_text(entry.get("search_score"), None, direction),
         "seeds": [score_text(means[s], None, direction) if s in means else "–" for s in seeds],
         "rescored": score_text(rescored["mean"], rescored["ci95"], direction),
+        "tasks": rescored["tasks"],
         "optimism": NOTHING if baseline else _optimism(entry, direction),
         "seconds": entry["seconds"],
     }

@@ -20,6 +20,7 @@ from autometa.search.study import (
     RUNNING,
     TrialRow,
     best_first,
+    score_direction,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Plot:
 
 def plots(study: optuna.Study, rows: list[TrialRow], best: str | None, role: str) -> list[Plot]:
     """All figures of a study; ``best`` names the trial to highlight, ``role`` what to call it."""
-    direction = study.direction.name.lower()
+    direction = score_direction(study)
     return [
         history(study, rows),
         learning_curves(rows, direction, best, role),
@@ -68,11 +69,11 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
     """Score by trial, with the best so far; trials that were cut are marked."""
     from optuna import visualization
 
-    title, direction = "Optimisation history", study.direction.name.lower()
+    title, direction = "Optimisation history", score_direction(study)
     best = best_first(rows, direction)
     if not best:
         return Plot(title=title, name="history", figure=None, alt="No trial is complete yet.")
-    figure = visualization.plot_optimization_history(study)
+    figure = visualization.plot_optimization_history(study, **_score_only(study))
     points, line = figure.data[0], figure.data[1]
     names = {row.number: row.name for row in rows}
     points.update(name="complete", marker={"color": BLUE, "size": 9})
@@ -89,7 +90,7 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
         name="cut early (its last score)",
         marker={"color": GREY, "symbol": "x", "size": 7},
     )
-    _style(figure, title, "trial", _score_axis(direction), direction)
+    style(figure, title, "trial", _score_axis(direction), direction)
     alt = (
         f"Scores of {len(best)} complete and {len(cut)} cut trials in the order of the search. "
         f"The best is {score_text(best[0].score, best[0].ci95, direction)}, by {best[0].name}."
@@ -111,7 +112,7 @@ def importances(study: optuna.Study) -> Plot:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that trials are few, the note says
             warnings.filterwarnings("error", TOO_ALIKE, UserWarning)
-            figure = visualization.plot_param_importances(study)
+            figure = visualization.plot_param_importances(study, **_score_only(study))
     except UserWarning:
         return Plot(name, title, None, "The scores are too alike to tell what made the difference.")
     except (ValueError, RuntimeError) as error:
@@ -119,7 +120,7 @@ def importances(study: optuna.Study) -> Plot:
     figure = _top(figure)
     if figure is None:
         return Plot(name, title, None, "The complete trials don't differ in what is searched.")
-    _style(figure, title, "share (sums to 1)", "")
+    style(figure, title, "share (sums to 1)", "")
     figure.update_layout(height=110 + 28 * len(figure.data[0].y), showlegend=False)
     figure.update_yaxes(automargin=True)
     first = list(figure.data[0].y)[::-1][:3]
@@ -128,6 +129,13 @@ def importances(study: optuna.Study) -> Plot:
         ": a hint rather than a measurement." if len(complete) < 30 else "."
     )
     return Plot(name, title, figure, alt, note)
+
+
+def _score_only(study: optuna.Study) -> dict[str, Any]:
+    """Of several objectives Optuna must be told which one to draw: the score, the first."""
+    if len(study.directions) == 1:
+        return {}
+    return {"target": lambda trial: trial.values[0], "target_name": "score"}
 
 
 def _top(figure: go.Figure) -> go.Figure | None:
@@ -159,7 +167,7 @@ def learning_curves(
     for row in shown:
         if row.name == best:
             _add_best(figure, row, f"{role}: {row.name}", colours[row.learner], direction)
-    _style(figure, title, "meta-iterations", _score_axis(direction), direction)
+    style(figure, title, "meta-iterations", _score_axis(direction), direction)
     note = "A × ends a trial that the scheduler or the clock cut."
     return Plot(name, title, figure, _curves_alt(shown), note)
 
@@ -242,7 +250,7 @@ def scores_by_learner(rows: list[TrialRow], direction: str) -> Plot:
             hoveron="points",
             hovertemplate=_hover(direction),
         )
-    _style(figure, title, "learner", _score_axis(direction), direction)
+    style(figure, title, "learner", _score_axis(direction), direction)
     figure.update_layout(boxmode="group")
     return Plot(name, title, figure, _learners_alt(shown, direction))
 
@@ -281,7 +289,8 @@ def _score_axis(direction: str) -> str:
     return f"meta-validation {metric}"
 
 
-def _style(figure: go.Figure, title: str, x: str, y: str, direction: str | None = None) -> None:
+def style(figure: go.Figure, title: str, x: str, y: str, direction: str | None = None) -> None:
+    """The page's look, and axes that suit a score of this direction."""
     figure.update_layout(
         title={"text": title},
         template="none",

@@ -16,7 +16,10 @@ from autometa.report.text import (
     comparison,
     counts_text,
     duration,
+    front_text,
+    runner_up_text,
     score_text,
+    validation_text,
 )
 from autometa.report.trial_table import trial_table
 from autometa.search.study import (
@@ -112,8 +115,11 @@ def _chosen(rows: list[TrialRow], direction: str, running: bool) -> list[Line]:
 
 def _outcome(result: dict[str, Any]) -> list[str]:
     direction, winner = result["direction"], result["winner"]
+    runner_up = runner_up_text(result)
     lines = [
         f"winner: {winner['name']}, {candidate_text(winner['candidate'])}",
+        *([f"choice: {runner_up}"] if runner_up else []),
+        f"meta-validation: {validation_text(result)}",
         f"meta-test: {_tested(winner, direction)}",
     ]
     if baseline := result.get("baseline"):
@@ -121,6 +127,8 @@ def _outcome(result: dict[str, Any]) -> list[str]:
             f"{baseline_name(baseline)}: {_tested(baseline, direction)}; "
             f"the winner: {comparison(result)}"
         )
+    if result["front"]:
+        lines.append(front_text(result))
     return [*lines, f"it took {duration(result['cost']['total_s'])}"]
 
 

@@ -107,12 +107,61 @@ def _amount(difference: float, ci95: float, maximize: bool) -> str:
     return squared_error(difference, ci95)
 
 
+def probability_text(probability: float) -> str:
+    """``0.87``; what rounds to certainty is told as a bound."""
+    return "over 0.99" if probability > 0.99 else f"{probability:.2f}"
+
+
+def runner_up_text(result: dict[str, Any]) -> str | None:
+    """How sure it is that the winner beats the runner-up; None where there was no other."""
+    other = result["selection"]["runner_up"]
+    if other is None:
+        return None
+    amount = _amount(abs(other["better"]), other["ci95"], result["direction"] == MAXIMIZE)
+    word = "better" if other["better"] >= 0 else "worse"
+    return (
+        f"{amount} {word} than {other['name']} on {other['tasks']:,} meta-validation tasks in "
+        f"common; it beats it with a probability of {probability_text(other['probability'])}"
+    )
+
+
+def optimism_text(found: dict[str, float], direction: str) -> str:
+    """By how much scores of the search were too good: ``+1.2 ± 0.9 points``."""
+    amount = _amount(abs(found["mean"]), found["ci95"], direction == MAXIMIZE)
+    return f"{'-' if found['mean'] < 0 else '+'}{amount}"
+
+
+def validation_text(result: dict[str, Any]) -> str:
+    """The winner's score on meta-validation tasks that chose nothing, and the search's optimism."""
+    direction, found = result["direction"], result["winner"]["confirmed"]
+    optimism = result["selection"]["optimism"]
+    return (
+        f"{result['metric']} {score_text(found['mean'], found['ci95'], direction)} on "
+        f"{found['tasks']:,} tasks that chose nothing; optimism of the search "
+        f"{optimism_text(optimism['winner'], direction)} "
+        f"(all finalists: {optimism_text(optimism['finalists'], direction)})"
+    )
+
+
+def front_text(result: dict[str, Any]) -> str:
+    """How many trials there are to choose from, and how."""
+    objectives, count = " and ".join(result["front"][0]["values"]), len(result["front"])
+    return (
+        f"Front of {objectives}: {count} trial{'s' if count > 1 else ''} that no other one beats "
+        "in all; `export --pick RULE` takes another than the winner."
+    )
+
+
 def summary(result: dict[str, Any], folder: StudyFolder) -> list[str]:
     """What came out of a study, in a few sentences."""
+    runner_up = runner_up_text(result)
     return [
         f"Study {folder.path} has ended.",
         f"Winner: {result['winner']['name']}, {candidate_text(result['winner']['candidate'])}.",
+        *([f"Choice: {runner_up}."] if runner_up else []),
+        f"Meta-validation: {validation_text(result)}.",
         f"Meta-test: {_test_text(result)}.",
+        *([front_text(result)] if result["front"] else []),
         f"Spent: {_cost_text(result)}.",
     ]
 

@@ -1,8 +1,11 @@
-"""What is refused of a search space before its study starts."""
+"""What is refused of a search before its study starts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autometa.config import LimitsConfig
+from autometa.episodes import Dataset
 from autometa.errors import ConfigError
 from autometa.learners.domains import Float, Rates
 from autometa.search.space import Candidate, RandomSuggest, SearchSpace, rows
@@ -36,6 +39,21 @@ def check_limits(space: SearchSpace) -> None:
         f"space.limits refuse every one of {PROBES} random networks (the smallest has "
         f"{smallest.parameters:,} parameters and {smallest.macs:,} MACs{took}): raise them"
     )
+
+
+def check_objectives(objectives: Sequence[str], score: str, data: Dataset) -> None:
+    """Refuse objectives that the data don't have; ``score`` is what theirs is called.
+
+    Raises:
+        ConfigError: The score is called by another's name, or a regression has no calibration.
+    """
+    if objectives and objectives[0] != score:
+        raise ConfigError(
+            f"objectives begin with {objectives[0]!r}, but the score of a {data.problem} is "
+            f"{score!r}"
+        )
+    if "ece" in objectives and data.problem != "classification":
+        raise ConfigError("objectives name 'ece', but a regression has no calibration error")
 
 
 def check_grid(space: SearchSpace) -> None:

@@ -1,29 +1,32 @@
-"""The best configurations, retrained on several seeds and rescored; the winner meets meta-test.
+"""The best configurations, retrained on several seeds and scored on tasks that are new to them.
 
-The search's best score is the maximum of noise. So the finalists are trained anew, scored on fresh
-meta-validation tasks, and only the winner (and the baseline, which was never chosen) is scored on
-meta-test, once.
+The search's best score is the maximum of noise, so the finalists are trained anew and scored on
+fresh meta-validation tasks. What else happens to them is in ``selection.py``; here is the work.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from autometa.config import StudyConfig
-from autometa.errors import StudyError
 from autometa.search.events import Observer, Phase
 from autometa.search.folder import StudyFolder, write_json
-from autometa.search.study import MAXIMIZE, TrialRow, best_first, trial_name
+from autometa.search.paired import Estimate, Scores, weighted
+from autometa.search.study import MAXIMIZE
 from autometa.search.tuner import trial_resources
 from autometa.search.worker import reason_of, use_threads
-from autometa.trial import Score, TrialSpec, score_checkpoint, train_to_end
+from autometa.trial import TrialSpec, score_checkpoint, train_to_end
+
+Outcome = dict[str, Any]
+"""Of a run in a step: ``failed`` with a reason, or the fields of a score and ``seconds``."""
 
 
 @dataclass(frozen=True)
@@ -39,94 +42,71 @@ class Run:
         return f"{self.name}-seed{self.seed}"
 
 
-def contenders(
-    rows: Iterable[TrialRow], config: StudyConfig, direction: str
-) -> list[tuple[str, dict[str, Any]]]:
-    """(name, candidate) of the finalists, best first.
+@dataclass(frozen=True)
+class Step:
+    """Something done to runs: they are trained first, if need be, and scored.
 
-    Raises:
-        StudyError: No trial was complete.
+    Attributes:
+        title: Of the progress and of the files that keep the outcomes.
+        split: Whose tasks.
+        stream: Which of its endless tasks: the same for all runs, and another for each step.
     """
-    best = best_first(rows, direction)[: config.finalists.count]
-    if not best:
-        raise StudyError(
-            "no trial was trained to the full budget, so there is no finalist: "
-            "give the search more trials or time"
-        )
-    return [(trial_name(r.number, r.candidate), r.candidate) for r in best]
+
+    title: str
+    split: str
+    stream: str
+    tasks: int
+    train: bool = False
 
 
-def retrain(
-    runs: Iterable[Run], folder: StudyFolder, config: StudyConfig, observer: Observer, title: str
-) -> dict[str, dict[str, Any]]:
-    """Label → the outcome of each run; runs that an earlier process finished are kept."""
-    return _each(runs, folder, config, observer, title, _retrain)
+@dataclass(frozen=True)
+class Scorer:
+    """Takes steps on Ray's workers; each outcome is kept in a file of the study."""
+
+    folder: StudyFolder
+    config: StudyConfig
+    observer: Observer
+
+    def __call__(self, step: Step, runs: Iterable[Run]) -> dict[str, Outcome]:
+        """Label → the outcome of each run; those that an earlier process had are kept."""
+        runs = list(runs)
+        files = {run.label: self.folder.finalist(f"{step.title}-{run.label}") for run in runs}
+        outcomes = {label: self.folder.read_json(path) for label, path in files.items()}
+        pending = {self._send(step, r): r.label for r in runs if outcomes[r.label] is None}
+        self.observer(Phase(step.title, len(runs) - len(pending), len(runs)))
+        while pending:
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            label = pending.pop(ready)
+            outcomes[label] = ray.get(ready)
+            write_json(files[label], outcomes[label])
+            self.observer(Phase(step.title, len(runs) - len(pending), len(runs), label))
+        return {label: outcome for label, outcome in outcomes.items() if outcome is not None}
+
+    def _send(self, step: Step, run: Run) -> Any:
+        checkpoint = str(self.folder.checkpoint(run.label).absolute())
+        remote = self._remote.options(name=f"{step.title} {run.label}")
+        cpus = trial_resources(self.config)["CPU"]
+        return remote.remote(run.spec.to_json(), checkpoint, step, cpus)
+
+    @cached_property
+    def _remote(self) -> Any:
+        resources = trial_resources(self.config)
+        gpus = resources.get("GPU", 0)
+        return ray.remote(num_cpus=resources["CPU"], num_gpus=gpus)(_work)
 
 
-def meta_test(
-    runs: Iterable[Run], folder: StudyFolder, config: StudyConfig, observer: Observer
-) -> dict[str, dict[str, Any]]:
-    """Label → score on meta-test tasks, the same tasks for every run."""
-    return _each(runs, folder, config, observer, "meta-test", _meta_test)
-
-
-def _each(
-    runs: Iterable[Run],
-    folder: StudyFolder,
-    config: StudyConfig,
-    observer: Observer,
-    title: str,
-    work: Any,
-) -> dict[str, dict[str, Any]]:
-    runs = list(runs)
-    files = {run.label: folder.finalist(f"{title}-{run.label}") for run in runs}
-    outcomes = {label: folder.read_json(path) for label, path in files.items()}
-    resources = trial_resources(config)
-    cpus, gpus = resources["CPU"], resources.get("GPU", 0)
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(work)
-    pending = {
-        remote.options(name=f"{title} {run.label}").remote(
-            run.spec.to_json(),
-            str(folder.checkpoint(run.label).absolute()),
-            tasks=_tasks(config, title),
-            cpus=cpus,
-        ): run.label
-        for run in runs
-        if outcomes[run.label] is None
-    }
-    observer(Phase(title, len(runs) - len(pending), len(runs)))
-    while pending:
-        (ready,), _ = ray.wait(list(pending), num_returns=1)
-        label = pending.pop(ready)
-        outcomes[label] = ray.get(ready)
-        write_json(files[label], outcomes[label])
-        observer(Phase(title, len(runs) - len(pending), len(runs), label))
-    return {label: outcome for label, outcome in outcomes.items() if outcome is not None}
-
-
-def _tasks(config: StudyConfig, title: str) -> int:
-    return config.test.tasks if title == "meta-test" else config.finalists.tasks
-
-
-def _retrain(
-    spec_json: dict[str, Any], checkpoint: str, *, tasks: int, cpus: float
-) -> dict[str, Any]:
+def _work(spec_json: dict[str, Any], checkpoint: str, step: Step, cpus: float) -> Outcome:
     use_threads(cpus)
-    spec = TrialSpec.from_json(spec_json)
-    try:
-        seconds = train_to_end(spec, Path(checkpoint))
-        score = score_checkpoint(spec, Path(checkpoint), "validation", "rescore", tasks)
-    except Exception as error:  # one seed that diverges must not cost the others
-        return {"failed": reason_of(error)}
+    spec, path, seconds = TrialSpec.from_json(spec_json), Path(checkpoint), 0.0
+    if step.train:
+        try:
+            seconds = train_to_end(spec, path)
+        except Exception as error:  # one seed that diverges must not cost the others
+            return {"failed": reason_of(error)}
+    score = score_checkpoint(spec, path, step.split, step.stream, step.tasks)
+    if not all(map(math.isfinite, score.scores)):
+        return {"failed": "its predictions aren't finite"}
     return asdict(score) | {"seconds": seconds}
-
-
-def _meta_test(
-    spec_json: dict[str, Any], checkpoint: str, *, tasks: int, cpus: float
-) -> dict[str, Any]:
-    use_threads(cpus)
-    spec = TrialSpec.from_json(spec_json)
-    return asdict(score_checkpoint(spec, Path(checkpoint), "test", "meta-test", tasks))
 
 
 def runs_of(name: str, spec: TrialSpec, config: StudyConfig) -> list[Run]:
@@ -138,46 +118,58 @@ def runs_of(name: str, spec: TrialSpec, config: StudyConfig) -> list[Run]:
 
 @dataclass(frozen=True)
 class Standing:
-    """A finalist after retraining: its seeds' scores on fresh meta-validation tasks.
+    """A configuration after retraining: the scores of each seed on the same fresh tasks.
 
-    ``mean`` is over seeds; ``ci95`` is over tasks and seeds together.
+    Attributes:
+        runs: Those that succeeded.
+        scores: [runs, tasks].
+        seconds: Of all their training.
     """
 
     name: str
-    mean: float
-    ci95: float
-    best_seed: int
-    seconds: float
-    seeds: dict[int, Score]
+    runs: tuple[Run, ...]
+    scores: Scores
+    seconds: float = 0.0
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean over seeds; its interval is over tasks and seeds together."""
+        return weighted([(1.0, self.scores)])
+
+    @property
+    def tasks(self) -> int:
+        return int(self.scores.shape[1])
+
+    def seed_means(self) -> dict[str, float]:
+        """Seed → mean over tasks."""
+        means = self.scores.mean(axis=1)
+        return {str(run.seed): float(mean) for run, mean in zip(self.runs, means, strict=True)}
+
+    def best_run(self, direction: str) -> Run:
+        """The seed with the best mean; of equals the first."""
+        means = self.scores.mean(axis=1)
+        return self.runs[int(means.argmax() if direction == MAXIMIZE else means.argmin())]
+
+    def described(self) -> dict[str, Any]:
+        """As ``result.json`` keeps it."""
+        mean, ci95 = self.estimate.mean, self.estimate.ci95
+        return {"mean": mean, "ci95": ci95, "tasks": self.tasks, "seeds": self.seed_means()}
 
 
-def standing(
-    name: str, runs: Iterable[Run], outcomes: dict[str, Any], direction: str
-) -> Standing | None:
+def standing(name: str, runs: Iterable[Run], outcomes: Mapping[str, Outcome]) -> Standing | None:
     """The standing of one configuration over the seeds that succeeded; None where none did."""
-    scores: dict[int, Score] = {}
-    seconds = 0.0
-    for run in runs:
-        outcome = dict(outcomes[run.label])
-        if "failed" in outcome:
-            continue
-        seconds += outcome.pop("seconds")
-        scores[run.seed] = Score(**outcome)
-    if not scores:
+    sound = tuple(run for run in runs if "failed" not in outcomes[run.label])
+    if not sound:
         return None
-    sign = 1.0 if direction == MAXIMIZE else -1.0
-    best = max(scores, key=lambda seed: (sign * scores[seed].mean, -seed))
-    mean, ci95 = pooled(list(scores.values()))
-    return Standing(name, mean, ci95, best, seconds, scores)
+    scores = np.array([outcomes[run.label]["scores"] for run in sound], dtype=np.float64)
+    return Standing(name, sound, scores, sum(outcomes[run.label]["seconds"] for run in sound))
 
 
-def pooled(scores: list[Score]) -> tuple[float, float]:
-    """Mean over seeds and its 95 % interval.
-
-    The seeds share their tasks, so a task's error doesn't shrink with more seeds: the interval
-    adds the mean variance over tasks and the variance between seeds.
-    """
-    mean = statistics.fmean(score.mean for score in scores)
-    within = statistics.fmean((score.ci95 / 1.96) ** 2 for score in scores)
-    between = statistics.variance([s.mean for s in scores]) / len(scores) if scores[1:] else 0.0
-    return mean, 1.96 * math.sqrt(within + between)
+def prolonged(before: Standing, outcomes: Mapping[str, Outcome]) -> Standing | None:
+    """The same configuration with further tasks; a seed that failed on them drops out."""
+    after = standing(before.name, before.runs, outcomes)
+    if after is None:
+        return None
+    kept = [index for index, run in enumerate(before.runs) if run in after.runs]
+    scores = np.concatenate([before.scores[kept], after.scores], axis=1)
+    return replace(after, scores=scores, seconds=before.seconds)

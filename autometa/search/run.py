@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,12 +17,11 @@ from autometa.config import BaselineConfig, StudyConfig, parse_config
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError
 from autometa.learners.hyper_json import to_json
-from autometa.search import finalists
-from autometa.search.checks import check_grid, check_limits
+from autometa.search.checks import check_grid, check_limits, check_objectives
 from autometa.search.cluster import check_resources, ray_session
+from autometa.search.conclude import conclude
 from autometa.search.domains import Fixed
 from autometa.search.events import Observer, SearchStarted, ignore
-from autometa.search.finalists import Run, Standing
 from autometa.search.folder import StudyFolder, create_folder, write_json
 from autometa.search.space import (
     Candidate,
@@ -35,19 +32,18 @@ from autometa.search.space import (
 )
 from autometa.search.study import (
     MAXIMIZE,
+    METRICS,
     MINIMIZE,
-    TrialRow,
     counted,
     create_study,
     load_optuna_study,
     rows_of,
     storage_of,
 )
-from autometa.search.tuner import run_trials, spent_s
+from autometa.search.tuner import run_trials
 from autometa.trial import TrialSpec, episode_shape, training_shape
 
 DIRECTIONS = {"classification": MAXIMIZE, "regression": MINIMIZE}
-METRICS = {MAXIMIZE: "accuracy", MINIMIZE: "mse"}
 
 
 class Interrupted(Exception):  # noqa: N818 - it is an end, not an error
@@ -70,20 +66,24 @@ class Plan:
     def spec(self, candidate: Candidate | dict[str, Any]) -> TrialSpec:
         """The trial of a candidate, with the study's data, task, budget and seed."""
         values = asdict(candidate) if isinstance(candidate, Candidate) else candidate
-        config = self.config
-        return TrialSpec(
-            learner=values["learner"],
-            hyper=values["hyper"],
-            backbone=values["backbone"],
-            architecture=values["architecture"],
-            data=config.data.name,
-            data_options=config.data.options,
-            task=config.task.model_dump(),
-            seed=config.seed,
-            iterations=config.budget.iterations,
-            validate_every=config.validation.every,
-            validation_tasks=config.validation.tasks,
-        )
+        return spec_of(self.config, values)
+
+
+def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
+    """The trial of a candidate in a study."""
+    return TrialSpec(
+        learner=candidate["learner"],
+        hyper=candidate["hyper"],
+        backbone=candidate["backbone"],
+        architecture=candidate["architecture"],
+        data=config.data.name,
+        data_options=config.data.options,
+        task=config.task.model_dump(),
+        seed=config.seed,
+        iterations=config.budget.iterations,
+        validate_every=config.validation.every,
+        validation_tasks=config.validation.tasks,
+    )
 
 
 def plan(config: StudyConfig) -> Plan:
@@ -105,6 +105,7 @@ def plan(config: StudyConfig) -> Plan:
     check_limits(space)
     if config.sampler.name == "grid":
         check_grid(space)
+    check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     baseline = published(config.baseline, data) if config.baseline else None
     return Plan(config, data, space, baseline)
 
@@ -229,95 +230,6 @@ def _drive(
     try:
         if not run_trials(study, planned.space, config, planned.spec, observer):
             raise Interrupted(str(folder.path))
-        write_json(folder.result, _conclude(planned, folder, study, observer))
+        write_json(folder.result, conclude(planned, folder, study, observer))
     except KeyboardInterrupt:
         raise Interrupted(str(folder.path)) from None
-
-
-def _conclude(
-    planned: Plan, folder: StudyFolder, study: optuna.Study, observer: Observer
-) -> dict[str, Any]:
-    """Finalists, winner and meta-test, as ``result.json`` keeps them."""
-    started, config, direction = time.monotonic(), planned.config, planned.direction
-    trials = {row.name: row for row in rows_of(study)}
-    candidates = dict(finalists.contenders(trials.values(), config, direction))
-    names = list(candidates)
-    if planned.baseline:
-        candidates["baseline"] = asdict(planned.baseline)
-    runs = {
-        name: finalists.runs_of(name, planned.spec(candidate), config)
-        for name, candidate in candidates.items()
-    }
-    everything = [run for each in runs.values() for run in each]
-    outcomes = finalists.retrain(everything, folder, config, observer, "finalists")
-    standings = _standings(runs, outcomes, direction)
-    names = [name for name in names if name in standings]
-    if not names:
-        failed = next(o["failed"] for o in outcomes.values() if "failed" in o)
-        raise StudyError(f"every retraining of every finalist failed, the first with: {failed}")
-    sign = 1.0 if direction == MAXIMIZE else -1.0
-    winner = max(names, key=lambda name: sign * standings[name].mean)
-    tested = {
-        name: _best_run(runs[name], standings[name])
-        for name in (winner, "baseline")
-        if name in standings
-    }
-    scores = finalists.meta_test(tested.values(), folder, config, observer)
-
-    def entry(name: str) -> dict[str, Any]:
-        described = _entry(standings[name], trials.get(name), config)
-        run = tested[name]
-        return described | {
-            "candidate": candidates[name],
-            "spec": run.spec.to_json(),
-            "exported_seed": run.seed,
-            "checkpoint": str(folder.checkpoint(run.label).relative_to(folder.path)),
-            "test": scores[run.label],
-        }
-
-    return {
-        "direction": direction,
-        "metric": METRICS[direction],
-        "winner": entry(winner),
-        "baseline": entry("baseline") if "baseline" in standings else None,
-        "finalists": [_entry(standings[name], trials.get(name), config) for name in names],
-        "cost": _cost(study, standings, time.monotonic() - started),
-    }
-
-
-def _standings(
-    runs: dict[str, list[Run]], outcomes: dict[str, Any], direction: str
-) -> dict[str, Standing]:
-    """Name → standing; those whose every retraining failed are left out."""
-    found = {name: finalists.standing(name, runs[name], outcomes, direction) for name in runs}
-    return {name: each for name, each in found.items() if each is not None}
-
-
-def _best_run(runs: list[Run], standing: Standing) -> Run:
-    return next(run for run in runs if run.seed == standing.best_seed)
-
-
-def _entry(standing: Standing, trial: TrialRow | None, config: StudyConfig) -> dict[str, Any]:
-    return {
-        "name": standing.name,
-        "search_score": trial.score if trial else None,
-        "rescored": {
-            "mean": standing.mean,
-            "ci95": standing.ci95,
-            "tasks": config.finalists.tasks,
-            "seeds": {str(seed): score.mean for seed, score in standing.seeds.items()},
-        },
-        "seconds": standing.seconds,
-    }
-
-
-def _cost(
-    study: optuna.Study, standings: dict[str, Standing], finalists_s: float
-) -> dict[str, Any]:
-    trials = rows_of(study)
-    return {
-        "search_s": spent_s(study),
-        "total_s": spent_s(study) + finalists_s,
-        "compute_s": sum(t.seconds for t in trials) + sum(s.seconds for s in standings.values()),
-        "trials": dict(Counter(trial.end for trial in trials)),
-    }

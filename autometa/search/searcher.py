@@ -22,10 +22,13 @@ from autometa.search.samplers import make_sampler
 from autometa.search.space import SearchSpace
 from autometa.search.study import (
     FAILED,
+    MEASURES,
     PRUNED,
     REJECTED,
     counted,
+    curve_of,
     end_trial,
+    report_score,
     row,
     rows_of,
     trial_name,
@@ -135,9 +138,11 @@ class StudySearcher(Searcher):
         if result.get("end") == FAILED:
             return
         # Tune hands the last result over twice, and a resumed trial may repeat its last one.
-        if iteration in self._study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+        if iteration in curve_of(self._study.get_trials(deepcopy=False)[trial.number]):
             return
-        trial.report(score, iteration)
+        report_score(trial, score, iteration)
+        if measures := dict(result["measures"]):
+            trial.set_user_attr(MEASURES, measures)
         trial.set_user_attr("seconds", result["seconds"])
         if math.isfinite(score):
             trial.set_user_attr("ci95", result["ci95"])

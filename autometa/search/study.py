@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +20,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 MAXIMIZE = "maximize"
 MINIMIZE = "minimize"
+METRICS = {MAXIMIZE: "accuracy", MINIMIZE: "mse"}
+CURVE = "curve"
+MEASURES = "measures"
+SIZES = ("parameters", "macs")
 
 COMPLETE = "complete"
 PRUNED = "pruned"
@@ -37,6 +42,8 @@ class TrialRow:
             ``failed``, ``rejected`` (over a limit, never started) or ``running``.
         curve: Meta-iteration → score on meta-validation tasks.
         seconds: Training and scoring time.
+        measures: What is known of it beside the score: ``parameters`` and ``macs``, and of a
+            complete trial ``adaptation`` (ms a task) and ``ece`` where they are objectives.
     """
 
     number: int
@@ -50,6 +57,7 @@ class TrialRow:
     candidate: dict[str, Any]
     params: dict[str, Any]
     curve: dict[int, float]
+    measures: dict[str, float] = field(default_factory=dict)
 
     @property
     def learner(self) -> str:
@@ -100,17 +108,49 @@ def create_study(
     Raises:
         StudyError: The storage holds a study of this name already.
     """
+    others = [MINIMIZE] * len(config.several[1:])
+    directions = [direction, *others]
     try:
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name=config.name,
             storage=storage,
-            direction=StudyDirection[direction.upper()],
+            directions=[StudyDirection[each.upper()] for each in directions],
             load_if_exists=False,
         )
     except DuplicatedStudyError:
         raise StudyError(
             f"the storage holds a study named {config.name!r} already: choose another name"
         ) from None
+    if config.several:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(config.several))
+    return study
+
+
+def score_direction(study: optuna.Study) -> str:
+    """The score's direction; it is the first of several objectives."""
+    return study.directions[0].name.lower()
+
+
+def objectives_of(study: optuna.Study) -> list[str]:
+    """The names of several objectives, the score first; none where it is the only one."""
+    return study.metric_names or []
+
+
+def curve_of(trial: FrozenTrial) -> dict[int, float]:
+    """Meta-iteration → score; Optuna keeps none for several objectives, so an attribute does."""
+    kept = trial.user_attrs.get(CURVE)
+    return dict(sorted(trial.intermediate_values.items() if kept is None else kept))
+
+
+def report_score(trial: optuna.Trial, score: float, iteration: int) -> None:
+    """Keep a score of a running trial, for :func:`curve_of`."""
+    if len(trial.study.directions) == 1:
+        trial.report(score, iteration)
+    else:
+        earlier = trial.user_attrs.get(CURVE, [])
+        trial.set_user_attr(CURVE, [*earlier, (iteration, score)])
 
 
 def load_optuna_study(config: StudyConfig) -> optuna.Study:
@@ -141,7 +181,7 @@ def row(trial: FrozenTrial) -> TrialRow:
     """A trial of the storage as a :class:`TrialRow`."""
     attributes = trial.user_attrs
     candidate = attributes.get("candidate", {})
-    curve = dict(sorted(trial.intermediate_values.items()))
+    curve = curve_of(trial)
     finite = {step: value for step, value in curve.items() if value == value}
     last = max(finite, default=None)
     return TrialRow(
@@ -149,13 +189,15 @@ def row(trial: FrozenTrial) -> TrialRow:
         name=trial_name(trial.number, candidate) if candidate else f"trial-{trial.number:03d}",
         end=str(attributes.get("end", RUNNING)),
         reason=str(attributes.get("reason", "")),
-        score=trial.value if trial.value is not None else finite.get(last or 0),
+        score=trial.values[0] if trial.values else finite.get(last or 0),
         ci95=attributes.get("ci95"),
         iteration=max(curve, default=0),
         seconds=float(attributes.get("seconds", 0.0)),
         candidate=candidate,
         params=dict(trial.params),
         curve=finite,
+        measures={name: candidate[name] for name in SIZES if name in candidate}
+        | attributes.get(MEASURES, {}),
     )
 
 
@@ -193,7 +235,8 @@ def end_trial(trial: optuna.Trial, end: str, reason: str = "") -> None:
     trial.set_user_attr("reason", reason)
     study = trial.study
     if end == COMPLETE:
-        scores = study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        study.tell(trial, scores[max(scores)])
+        done = row(study.get_trials(deepcopy=False)[trial.number])
+        last = done.curve[max(done.curve)]
+        study.tell(trial, [last, *(done.measures[name] for name in objectives_of(study)[1:])])
     else:
         study.tell(trial, state=TrialState.FAIL if end == FAILED else TrialState.PRUNED)

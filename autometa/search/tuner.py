@@ -15,7 +15,7 @@ from autometa.search.folder import StudyFolder
 from autometa.search.schedulers import for_tune, make_scheduler
 from autometa.search.searcher import StudySearcher
 from autometa.search.space import SearchSpace
-from autometa.search.study import MAXIMIZE, counted, rows_of, trial_name
+from autometa.search.study import MAXIMIZE, counted, rows_of, score_direction, trial_name
 from autometa.search.worker import TrialWorker
 from autometa.trial import TrialSpec
 
@@ -39,6 +39,7 @@ def run_trials(
             "spec": spec_of(candidate).to_json(),
             "checkpoint": str(folder.checkpoint(name).absolute()),
             "resources": trial_resources(config),
+            "measure": list(config.several),
         }
 
     time_left = seconds_left(study, config)
@@ -51,7 +52,7 @@ def run_trials(
             study.set_user_attr("search_s", spent_before + time.monotonic() - start)
         observer(event)
 
-    direction = study.direction.name.lower()
+    direction = score_direction(study)
     searcher = StudySearcher(study, space, config, trial_config, keep_time)
     tuner = tune.Tuner(
         TrialWorker,

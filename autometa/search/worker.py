@@ -33,7 +33,8 @@ class TrialWorker(tune.Trainable):
         self._name = new_config["name"]
         use_threads(new_config["resources"]["CPU"])
         spec = TrialSpec.from_json(new_config["spec"])
-        self._reports: Iterator[TrialReport] = run_trial(spec, Path(new_config["checkpoint"]))
+        checkpoint, measure = Path(new_config["checkpoint"]), new_config["measure"]
+        self._reports: Iterator[TrialReport] = run_trial(spec, checkpoint, measure)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class TrialWorker(tune.Trainable):
             "seconds": report.seconds,
             "end": report.end,
             "reason": report.reason,
+            "measures": list(report.measures.items()),  # Tune would flatten a mapping
             "done": report.end is not None,
         }
 

@@ -154,8 +154,18 @@ def result_of(spec: TrialSpec, folder: StudyFolder) -> dict[str, Any]:
             "spec": spec.to_json(),
             "exported_seed": spec.seed,
             "checkpoint": str(folder.checkpoint("winner").relative_to(folder.path)),
+            "confirmed": {"mean": 0.671, "ci95": 0.018, "tasks": 150, "seeds": {}},
             "rescored": {"mean": 0.68, "ci95": 0.02, "tasks": 200, "seeds": {"7": 0.69, "8": 0.67}},
             "test": {"mean": 0.803, "ci95": 0.015, "tasks": 600},
+        },
+        "selection": {
+            "runner_up": {
+                "name": "maml-conv-001",
+                "better": 0.01,
+                "ci95": 0.02,
+                "probability": 0.8432,
+                "tasks": 200,
+            }
         },
         "baseline": {
             "candidate": candidate | {"learner": "protonet"},

@@ -88,6 +88,8 @@ def test_the_card_has_score_and_interval_and_how_to_use_it(bundle: Path) -> None
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert "| meta-test accuracy | 80.3 ± 1.5 % (600 tasks) |" in card
     assert "| published protonet, same budget | 75.4 ± 1.6 % (600 tasks) |" in card
+    assert "| meta-validation accuracy | 67.1 ± 1.8 % (150 tasks) |" in card
+    assert "beats the second best, maml-conv-001, with a probability of 0.843." in card
     assert "It serves any number of ways and shots." in card
     assert "| tasks | 3-way 1-shot, 2 queries a class, of `glyphs` |" in card
     assert "4,321 parameters" in card

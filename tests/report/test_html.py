@@ -196,6 +196,14 @@ def test_errors_are_minimised_and_no_percentages(page_of: PageOf) -> None:
     assert "%" not in section(text, "finalists") + section(text, "trials")
 
 
+def test_the_finalists_say_how_sure_the_choice_is(page_of: PageOf) -> None:
+    text = html.unescape(section(page_of("finished"), "finalists"))
+    assert "scored on 100 fresh meta-validation tasks" in text
+    assert re.search(r"further tasks: 100 of protonet-conv-005, \w+-conv-004\.", text)
+    assert "beats it with a probability of 0.94." in text
+    assert "optimism of the search +2.1 ± 2.0 points" in text
+
+
 def test_the_winners_learning_rates_are_a_table(make_study: Make) -> None:
     made = make_study("minimize")
     made.study.enqueue_trial({"learner": "maml"})

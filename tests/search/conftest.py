@@ -49,6 +49,16 @@ def small(tmp_path: Path) -> Callable[..., StudyConfig]:
     return make
 
 
+@pytest.fixture(scope="session")
+def small_in() -> Callable[..., StudyConfig]:
+    """The same for fixtures that live longer than a test: the study folder's place comes first."""
+
+    def make(place: Path, **over: Any) -> StudyConfig:
+        return parse_config(merged(SMALL | {"out": str(place / "study")}, over))
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """One Ray for a module's studies, with four logical CPUs and one logical GPU."""
