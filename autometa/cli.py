@@ -282,6 +282,9 @@ def bench_record(
 def bench_search(
     tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each method on each table.")] = 20,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Pattern of names; default: all.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Methods at a time.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("trials/bench_search"),
 ) -> None:
@@ -298,7 +301,14 @@ def bench_search(
     def notify(done: str) -> None:
         screen.print(done, markup=False, highlight=False)
 
-    rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
+    rows = compare(
+        tables,
+        seeds=seeds,
+        out=out,
+        concurrency=concurrency,
+        notify=notify,
+        patterns=method or ["*"],
+    )
     screen.print(table("searches", COLUMNS, [cells(row) for row in rows]))
     typer.echo(f"table: {out / 'search.md'}")
 

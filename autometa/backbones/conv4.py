@@ -13,6 +13,7 @@ from torch import nn
 
 from autometa.backbones.base import BackboneSpace, Option, Sample, Shape
 from autometa.backbones.layers import BatchNorm, ConvBlock
+from autometa.errors import ConfigError
 
 
 def conv4(in_channels: int, width: int = 64) -> nn.Module:
@@ -37,6 +38,15 @@ class Conv4Backbone(BackboneSpace):
 
     def default(self) -> dict[str, Option]:
         return {"width": 64}
+
+    def check(self, sample: Sample, in_shape: Shape) -> None:
+        """As of every space; and four halvings need 16 pixels."""
+        super().check(sample, in_shape)
+        if min(in_shape[1:]) < 16:
+            raise ConfigError(
+                f"backbone 'conv4' halves an image four times, so data of shape {in_shape} are too "
+                "small: give 16 pixels at least, or choose 'conv', which halves it while it can"
+            )
 
     def network(self, sample: Sample, in_shape: Shape) -> nn.Module:
         return conv4(in_shape[0], int(sample["width"]))

@@ -13,9 +13,9 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,16 @@ from autometa.trial import COMPLETE, DIVERGED, TrialSpec, run_trial
 
 AGAIN_EVERY = 20
 
-Proposal = tuple[int, str, int, dict[str, Any], dict[str, Any]]
-"""Number, origin, seed, parameters, candidate."""
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to record; the fields are those of :class:`Record`."""
+
+    number: int
+    origin: str
+    seed: int
+    params: dict[str, Any]
+    candidate: dict[str, Any]
 
 
 def record(config: StudyConfig, notify: Callable[[Record], None]) -> list[Record]:
@@ -67,7 +75,7 @@ def record(config: StudyConfig, notify: Callable[[Record], None]) -> list[Record
         while missing or running:
             while missing and len(running) < config.resources.concurrency:
                 proposal = proposer.propose(missing.pop(0))
-                spec = replace(planned.spec(proposal[4]), seed=proposal[2])
+                spec = replace(planned.spec(proposal.candidate), seed=proposal.seed)
                 running.add(pool.submit(measure, proposal, spec.to_json()))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
@@ -113,13 +121,14 @@ class Proposer:
         """The configuration of a number."""
         if number % AGAIN_EVERY == AGAIN_EVERY - 1 and self._records:
             last = self._records[max(self._records)]
-            return number, "again", last.seed + 1, dict(last.params), dict(last.candidate)
+            params, candidate = dict(last.params), dict(last.candidate)
+            return Proposal(number, "again", last.seed + 1, params, candidate)
         origin = ("random", "tpe")[number % 2]
         self._study.sampler = self._sampler(origin, number)
         trial = self._study.ask()
-        candidate = self._space.sample(trial)
+        sampled = asdict(self._space.sample(trial))
         self._study.tell(trial, state=TrialState.FAIL)  # it comes back as a record
-        return number, origin, self._seed, trial.params, asdict(candidate)
+        return Proposal(number, origin, self._seed, trial.params, sampled)
 
     def _sampler(self, origin: str, number: int) -> BaseSampler:
         mixed = self._seed * 1_000_003 + number
@@ -142,7 +151,7 @@ class Proposer:
 
 
 def frozen_trial(
-    space: SearchSpace, params: dict[str, Any] | Any, value: float
+    space: SearchSpace, params: Mapping[str, Any], value: float
 ) -> optuna.trial.FrozenTrial:
     """A complete trial of these parameters, with the space's distributions."""
     fixed = FixedTrial(dict(params))
@@ -152,7 +161,6 @@ def frozen_trial(
 
 def measure(proposal: Proposal, spec_json: dict[str, Any]) -> Record:
     """Train one configuration to the end, in this process."""
-    number, origin, seed, params, candidate = proposal
     end, iterations, scores, ci95, seconds = DIVERGED, [], [], [], []
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -165,4 +173,5 @@ def measure(proposal: Proposal, spec_json: dict[str, Any]) -> Record:
             seconds.append(round(time.process_time() - start, 3))
             end = report.end or end
     curves = (tuple(iterations), tuple(scores), tuple(ci95), tuple(seconds))
-    return Record(number, origin, seed, params, candidate, end, *curves)
+    given = (proposal.number, proposal.origin, proposal.seed, proposal.params, proposal.candidate)
+    return Record(*given, end, *curves)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from autometa.bench.replay import Point, Replay
 from autometa.bench.search_table import write_tables
 from autometa.bench.tables import load_table
 from autometa.config import SamplerConfig, SchedulerConfig
-from autometa.errors import StudyError
+from autometa.errors import ConfigError, StudyError, suggestion
 from autometa.search.folder import write_bytes_atomically
 
 CURVES = "search.json.gz"
@@ -86,8 +87,32 @@ def methods() -> list[Method]:
     return [*LISTED, *crossed]
 
 
+def chosen(patterns: Sequence[str]) -> list[Method]:
+    """The methods whose names fit one of the patterns, and random search, which all are held to.
+
+    Raises:
+        ConfigError: A pattern fits none.
+    """
+    known = methods()
+    for pattern in patterns:
+        if not any(fnmatchcase(each.name, pattern) for each in known):
+            names = [each.name for each in known]
+            raise ConfigError(f"--method {pattern!r} fits none: {suggestion(pattern, names)}")
+    return [
+        each
+        for each in known
+        if each == RANDOM or any(fnmatchcase(each.name, pattern) for pattern in patterns)
+    ]
+
+
 def compare(
-    folders: Sequence[Path], *, seeds: int, out: Path, concurrency: int, notify: Notify
+    folders: Sequence[Path],
+    *,
+    seeds: int,
+    out: Path,
+    concurrency: int,
+    notify: Notify,
+    patterns: Sequence[str] = ("*",),
 ) -> list[Row]:
     """Run what isn't there yet; the summary's rows, one for each table and method.
 
@@ -95,12 +120,13 @@ def compare(
 
     Raises:
         StudyError: A folder holds no table, or ``out`` can't be written.
+        ConfigError: A pattern fits no method.
     """
-    found = _earlier(out)
-    jobs = {}
+    wanted = chosen(patterns)
+    found, jobs = _earlier(out), {}
     for folder in folders:
         table = load_table(folder)
-        for method in methods():
+        for method in wanted:
             key = f"{table.name} | {method.name}"
             told = method.settings() | {"seeds": seeds, "configurations": table.configurations}
             if found.get(key, {}).get("told") != told:
@@ -110,7 +136,7 @@ def compare(
         text = json.dumps(found, allow_nan=False)
         write_bytes_atomically(out / CURVES, gzip.compress(text.encode(), mtime=0))
         notify(key)
-    rows = summarised(found, folders, [each.name for each in methods()], RANDOM.name)
+    rows = summarised(found, folders, [each.name for each in wanted], RANDOM.name)
     write_tables(out, rows)
     return rows
 

@@ -12,7 +12,9 @@ from torch.func import functional_call, vmap
 
 from autometa.backbones import BACKBONES
 from autometa.backbones.base import BackboneSpace, Shape
+from autometa.backbones.conv4 import Conv4Backbone
 from autometa.backbones.layers import BatchNorm, GroupNorm
+from autometa.errors import ConfigError
 from autometa.learners.base import initial_parameters
 from autometa.testing.backbones import BackboneSpaceTestCase
 
@@ -104,3 +106,10 @@ def test_nni_freezes_a_sample_to_the_same_network() -> None:
     by_nni = space.model_space((1, 28, 28)).freeze(dict(sample))
     ours = space.network(sample, (1, 28, 28))
     assert repr(by_nni) == repr(ours)
+
+
+def test_an_image_too_small_for_four_halvings_is_refused() -> None:
+    space = Conv4Backbone()
+    assert space.build({"width": 32}, (1, 16, 16)).features == 32
+    with pytest.raises(ConfigError, match=r"data of shape \(1, 15, 16\) are too small"):
+        space.build({"width": 32}, (1, 15, 16))
