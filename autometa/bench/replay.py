@@ -124,7 +124,8 @@ class Replay:
         self._best = max(self._best, (index, observed, running.prediction.scores[-1]))
         self.points.append(Point(self._spent, self._seconds, self._best[2], self._begun))
         result: dict[str, Any] = {"iteration": iterations[index], "score": observed}
-        result |= {"ci95": 0.0, "seconds": 0.0, "end": COMPLETE if last else None}
+        result |= {"ci95": 0.0, "seconds": 0.0, "measures": []}
+        result["end"] = COMPLETE if last else None
         if not last:
             self._searcher.on_trial_result(running.trial_id, result)
             if self._scheduler.on_trial_result(NOBODY, running.stand, result) != "STOP":

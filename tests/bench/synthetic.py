@@ -60,10 +60,10 @@ def record(number: int, params: dict[str, Any], **changes: Any) -> Record:
 
 def records(count: int) -> list[Record]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = []
+    found, whole = [], space()
     for number in range(count):
         trial = study.ask()
-        space().sample(trial)
+        whole.sample(trial)
         found.append(record(number, trial.params))
     return found
 

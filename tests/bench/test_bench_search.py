@@ -14,6 +14,8 @@ from synthetic import write_table
 
 from autometa.bench.regret import first_below, matches, summarised
 
+Command = Callable[..., Any]
+
 
 def entry(*courses: list[float]) -> dict[str, Any]:
     runs = [{"scores": each, "trials": 60, "ms_per_trial": 1.0} for each in courses]
