@@ -167,6 +167,19 @@ class BaselineConfig(Part):
     hyper: Overrides = Field({}, description="hyper-parameters other than the published ones")
 
 
+class SupernetConfig(Part):
+    """Networks that share weights are ranked before the search, whose first trials are the best."""
+
+    learner: str = Field("protonet", description="learner that trains it, as published")
+    hyper: Overrides = Field({}, description="hyper-parameters other than the published ones")
+    backbone: str | None = Field(None, description="backbone space; default: the study's only one")
+    iterations: Count = Field(2000, description="meta-iterations, each of one random network")
+    candidates: Count = Field(1000, description="networks to rank: half random, half mutated")
+    tasks: Tasks = Field(50, description="meta-validation tasks of a network's score")
+    keep: Count = Field(5, description="best networks, which become the first trials")
+    inherit: bool = Field(True, description="whether trials start from the shared weights")
+
+
 class ResourcesConfig(Part):
     concurrency: Count = Field(2, description="trials at a time")
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
@@ -191,6 +204,7 @@ class StudyConfig(Part):
     )
     budget: BudgetConfig = BudgetConfig()
     validation: ValidationConfig = ValidationConfig()
+    supernet: SupernetConfig | None = None
     sampler: SamplerConfig = SamplerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     finalists: FinalistsConfig = FinalistsConfig()
@@ -221,6 +235,8 @@ class StudyConfig(Part):
                 f"finalists.max_tasks is {finalists.max_tasks}, but must be at least "
                 f"finalists.tasks ({finalists.tasks})"
             )
+        if self.supernet:
+            self._check_supernet(self.supernet)
         return self
 
     def _check_objectives(self) -> None:
@@ -239,6 +255,14 @@ class StudyConfig(Part):
                 raise ValueError(
                     f"{field} is {name!r}, which serves one objective, but objectives are {names}: "
                     "choose tpe, grouped_tpe, gp, nsga2, nsga3, qmc, random or grid"
+                )
+
+    def _check_supernet(self, supernet: SupernetConfig) -> None:
+        limits = {"supernet.candidates": supernet.candidates, "budget.trials": self.budget.trials}
+        for field, limit in limits.items():
+            if supernet.keep > limit:
+                raise ValueError(
+                    f"supernet.keep is {supernet.keep}, but must be at most {field} ({limit})"
                 )
 
     @property

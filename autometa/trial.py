@@ -48,6 +48,7 @@ class TrialSpec:
         seed: Of initialization and meta-training tasks. Validation tasks are the same for all.
         iterations: Meta-iterations of the full budget.
         validate_every: Meta-iterations between two reports.
+        initial: A checkpoint whose ``params`` the encoder starts from, if they are its parameters.
     """
 
     learner: str
@@ -61,9 +62,13 @@ class TrialSpec:
     iterations: int
     validate_every: int
     validation_tasks: int
+    initial: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        if self.initial is None:
+            del values["initial"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrialSpec:
@@ -168,7 +173,7 @@ def load_params(checkpoint: Path) -> Params:
 
 def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
     """The learner of a spec around its frozen backbone, and the shape of its inputs."""
-    data = _data(spec)
+    data = dataset(spec)
     backbone: Backbone = BACKBONES.load(spec.backbone)().build(spec.architecture, data.input_shape)
     cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
     hyper = from_json(cls.hyper_type, spec.hyper)
@@ -204,7 +209,8 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _data(spec: TrialSpec) -> Dataset:
+def dataset(spec: TrialSpec) -> Dataset:
+    """The data of a spec, which stay loaded in this process."""
     return _loaded(spec.data, json.dumps(dict(spec.data_options), sort_keys=True), str(device()))
 
 
@@ -215,8 +221,17 @@ def _loaded(name: str, options: str, where: str) -> Dataset:
 
 def _start(spec: TrialSpec, learner: Learner[Any]) -> TrainState:
     params = learner.init(spec.ways, stream(spec.seed, "init"))
+    if spec.initial is not None:
+        params = _inherited(params, checkpoints.load(Path(spec.initial))["params"])
     params = {name: value.to(device()) for name, value in params.items()}
     return TrainState.start(learner, params, stream(spec.seed, "train"))
+
+
+def _inherited(params: Params, given: Params) -> Params:
+    """The encoder as given, if these are its parameters: some learners add their own to it."""
+    own = {name: value.shape for name, value in params.items() if name.startswith("encoder.")}
+    fits = own == {name: value.shape for name, value in given.items()}
+    return params | given if fits else params
 
 
 def _restored(learner: Learner[Any], saved: Mapping[str, Any]) -> TrainState:
@@ -255,7 +270,7 @@ def _measures(
     if ECE in names and score.ece is not None:
         found[ECE] = score.ece
     if ADAPTATION in names:
-        source = _data(spec).source("validation", episode_shape(spec.task))
+        source = dataset(spec).source("validation", episode_shape(spec.task))
         found[ADAPTATION] = latency_ms(
             learner, params, source.sample(ADAPTATION_TASKS, stream(0, ADAPTATION))
         )
@@ -266,7 +281,7 @@ def _train(spec: TrialSpec, learner: Learner[Any], state: TrainState, target: in
     if not learner.learned(state.params):
         state.iteration = target
         return
-    source = training_source(spec, _data(spec), learner)
+    source = training_source(spec, dataset(spec), learner)
     for progress in meta_train(
         learner, state, source=source, iterations=spec.iterations, strategy=_strategy(spec)
     ):
@@ -277,7 +292,7 @@ def _train(spec: TrialSpec, learner: Learner[Any], state: TrainState, target: in
 def _score(
     spec: TrialSpec, learner: Learner[Any], params: Params, split: str, name: str, tasks: int
 ) -> Score:
-    source = _data(spec).source(split, episode_shape(spec.task))
+    source = dataset(spec).source(split, episode_shape(spec.task))
     # Seed 0 whatever the trial's seed: everything that is compared is scored on the same tasks.
     found = meta_evaluate(
         learner,
@@ -293,4 +308,4 @@ def _score(
 
 
 def _strategy(spec: TrialSpec) -> str:
-    return choose(device(), torch.get_num_threads(), _data(spec).input_shape)
+    return choose(device(), torch.get_num_threads(), dataset(spec).input_shape)

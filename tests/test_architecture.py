@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "episodes": BASE,
     "engine": {"errors", "learners", "episodes"},
     "trial": {*BASE, "learners", "backbones", "episodes", "engine"},
-    "search": {*BASE, "config", "trial", "learners", "backbones", "episodes"},
+    "search": {*BASE, "config", "trial", "learners", "backbones", "episodes", "engine"},
     "export": {*BASE, "config", "trial", "learners", "backbones", "search", ""},
     "report": {*BASE, "config", "learners", "backbones", "episodes", "search", ""},
     "api": {*BASE, "config", "search", "report", "export"},

@@ -7,11 +7,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
+from scipy.stats import kendalltau
 
 from autometa.cli import app
 from autometa.config import load_config, shipped_spaces
@@ -124,3 +126,33 @@ def test_learners_clear_the_floor_but_for_those_that_the_readme_names(
     floor = max(rows[each]["score"] for each in baselines) + 0.05
     below = {each for each, row in rows.items() if row["score"] < floor}
     assert below == baselines | exceptions
+
+
+RANKED_BY = {
+    "super-net, trained": "supernet",
+    "super-net, random weights": "untrained",
+    "multiply–accumulates": "macs",
+    "parameters": "parameters",
+    "trained alone with another seed: the ceiling": "second_seed",
+}
+
+
+def test_the_ranking_by_shared_weights_in_the_readme_is_the_committed_one() -> None:
+    path = ROOT / "trials" / "reference" / "supernet" / "ranking.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("### How well shared weights rank\n")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^\| (.+) \| (-?\d.+) \|$", section, flags=re.M))
+    assert set(shown) == set(RANKED_BY)
+    rows = result["rows"]
+    first, second = zip(*(row["alone"] for row in rows), strict=True)
+    for label, name in RANKED_BY.items():
+        found = result["tau"][name]
+        own = second if name == "second_seed" else [row[name] for row in rows]
+        assert found["tau"] == pytest.approx(kendalltau(own, first).statistic), name
+        assert shown[label] == f"{found['tau']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    for scores in ([row["supernet"] for row in rows], [row["untrained"] for row in rows], first):
+        assert f"{100 * fmean(scores):.1f} %" in section
+    assert f"{len(rows)} random networks" in section
+    assert f"{result['supernet_s']:.0f} s of one core" in section
+    assert f"{2 * len(rows)}\ntrainings {result['alone_s']:.0f} s" in section

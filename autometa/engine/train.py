@@ -11,14 +11,14 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from autometa.engine.strategies import meta_gradient
-from autometa.episodes.task import TaskSource
+from autometa.episodes.task import Task, TaskSource
 from autometa.learners.base import Hyper, Learner, Moment, Params
 
 # MAML's reference code clips each number of the outer gradient to ±10, on mini-ImageNet only. We
@@ -92,6 +92,20 @@ class TrainState:
         }
 
 
+class MetaGradient(Protocol):
+    """Gradient in the learned meta-parameters, and metrics, as means over a task batch."""
+
+    def __call__(
+        self,
+        learner: Learner[Any],
+        params: Params,
+        *,
+        batch: Task,
+        strategy: str,
+        moment: Moment,
+    ) -> tuple[Params, dict[str, Tensor]]: ...
+
+
 def meta_train(
     learner: Learner[Any],
     state: TrainState,
@@ -99,11 +113,13 @@ def meta_train(
     source: TaskSource,
     iterations: int,
     strategy: str,
+    gradient: MetaGradient = meta_gradient,
 ) -> Iterator[Progress]:
     """Train from ``state`` to ``iterations`` in all, yielding after each meta-iteration.
 
     ``iterations`` is the budget that the outer rate's schedule runs over, so it must be the same
     when training is resumed; to stop earlier, stop iterating.
+    ``gradient`` is what each step goes by.
 
     Raises:
         Diverged: The loss or its gradient isn't finite. On an accelerator this is noticed only
@@ -111,7 +127,7 @@ def meta_train(
     """
     unchecked: list[tuple[Progress, Tensor]] = []
     while state.iteration < iterations:
-        progress, norm = _step(learner, state, source, iterations, strategy)
+        progress, norm = _step(learner, state, source, iterations, strategy, gradient)
         unchecked.append((progress, norm))
         every = 1 if norm.device.type == "cpu" else CHECK_EVERY_ITERATIONS
         if len(unchecked) == every or state.iteration == iterations:
@@ -153,7 +169,12 @@ def _optimizer(learner: Learner[Any], params: Params) -> torch.optim.Optimizer:
 
 
 def _step(
-    learner: Learner[Any], state: TrainState, source: TaskSource, iterations: int, strategy: str
+    learner: Learner[Any],
+    state: TrainState,
+    source: TaskSource,
+    iterations: int,
+    strategy: str,
+    gradient: MetaGradient,
 ) -> tuple[Progress, Tensor]:
     batch = source.sample(learner.hyper.meta_batch, state.generator)
     noise = torch.randn(
@@ -162,9 +183,7 @@ def _step(
         generator=state.generator,
     )
     moment = Moment(state.iteration / iterations, noise.to(batch.query_x))
-    grads, metrics = meta_gradient(
-        learner, state.params, batch=batch, strategy=strategy, moment=moment
-    )
+    grads, metrics = gradient(learner, state.params, batch=batch, strategy=strategy, moment=moment)
     for name, g in grads.items():
         state.params[name].grad = g
     norm = get_total_norm(grads.values())

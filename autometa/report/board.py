@@ -85,7 +85,7 @@ class Board:
             case SearchStarted():
                 self._started(event)
             case TrialStarted(number, name, learner, backbone):
-                known = self.lines.get(number)
+                self.phase, known = None, self.lines.get(number)
                 self.lines[number] = known or Line(number, name, learner, backbone)
             case TrialReported(number, iteration, score, ci95):
                 if line := self.lines.get(number):

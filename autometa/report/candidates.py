@@ -30,6 +30,7 @@ def candidate_text(candidate: dict[str, Any]) -> str:
     return (
         f"{candidate['learner']} ({hyper}) on {candidate['backbone']} ({network}), "
         f"{candidate['parameters']:,} parameters"
+        f"{', from shared weights' if candidate.get('initial') else ''}"
     )
 
 

@@ -50,7 +50,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class Phase:
-    """A step after the trials: ``total`` pieces of work, ``done`` of them finished."""
+    """A step before or after the trials: ``total`` pieces of work, ``done`` of them finished."""
 
     title: str
     done: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import optuna
 
 from autometa import episodes
 from autometa.backbones.base import Option
-from autometa.config import BaselineConfig, StudyConfig, parse_config
+from autometa.config import BaselineConfig, StudyConfig, SupernetConfig, parse_config
 from autometa.episodes import Dataset
-from autometa.errors import ConfigError, StudyError
+from autometa.errors import ConfigError, StudyError, suggestion
 from autometa.learners.hyper_json import to_json
 from autometa.search.checks import check_grid, check_limits, check_objectives
 from autometa.search.cluster import check_resources, ray_session
@@ -40,6 +40,8 @@ from autometa.search.study import (
     rows_of,
     storage_of,
 )
+from autometa.search.supernet.phase import prepare
+from autometa.search.supernet.training import Job, check_learner
 from autometa.search.tuner import run_trials
 from autometa.trial import TrialSpec, episode_shape, training_shape
 
@@ -58,6 +60,7 @@ class Plan:
     data: Dataset
     space: SearchSpace
     baseline: Candidate | None
+    job: Job | None = None
 
     @property
     def direction(self) -> str:
@@ -71,6 +74,7 @@ class Plan:
 
 def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
     """The trial of a candidate in a study."""
+    initial = candidate.get("initial")
     return TrialSpec(
         learner=candidate["learner"],
         hyper=candidate["hyper"],
@@ -83,6 +87,7 @@ def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
         iterations=config.budget.iterations,
         validate_every=config.validation.every,
         validation_tasks=config.validation.tasks,
+        initial=str((config.folder / initial).absolute()) if initial else None,
     )
 
 
@@ -107,7 +112,26 @@ def plan(config: StudyConfig) -> Plan:
         check_grid(space)
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     baseline = published(config.baseline, data) if config.baseline else None
-    return Plan(config, data, space, baseline)
+    planned = Plan(config, data, space, baseline)
+    return replace(
+        planned, job=_supernet_job(planned, config.supernet) if config.supernet else None
+    )
+
+
+def _supernet_job(planned: Plan, given: SupernetConfig) -> Job:
+    """What the super-net is trained on; refuses what can't be."""
+    backbones = planned.space.backbones
+    if given.backbone is None and len(backbones) > 1:
+        raise ConfigError(f"supernet.backbone is missing: name one of {', '.join(backbones)}")
+    name = given.backbone or next(iter(backbones))
+    if name not in backbones:
+        raise ConfigError(f"supernet.backbone is {name!r}: {suggestion(name, backbones)}")
+    learner = BaselineConfig(learner=given.learner, backbone=name, hyper=given.hyper)
+    trial = planned.spec(published(learner, planned.data, field="supernet.hyper"))
+    spec = replace(trial, iterations=given.iterations, validate_every=given.iterations)
+    job = Job(spec, backbones[name].options, planned.space.limits)
+    check_learner(job, planned.data)
+    return job
 
 
 def absolute(config: StudyConfig) -> StudyConfig:
@@ -228,7 +252,10 @@ def _drive(
     config = planned.config
     observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
     try:
-        if not run_trials(study, planned.space, config, planned.spec, observer):
+        space = planned.space
+        if planned.job is not None:
+            space = prepare(planned.job, space, config, study, observer)
+        if not run_trials(study, space, config, planned.spec, observer):
             raise Interrupted(str(folder.path))
         write_json(folder.result, conclude(planned, folder, study, observer))
     except KeyboardInterrupt:

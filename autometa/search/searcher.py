@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from autometa.config import StudyConfig
@@ -96,7 +97,7 @@ class StudySearcher(Searcher):
         if self._left <= 0:
             return None
         for _ in range(MAX_REJECTIONS):
-            number = len(self._study.get_trials(deepcopy=False))
+            number = self._proposed()
             self._study.sampler = make_sampler(self._config.sampler, self._config.seed, number)
             trial = self._study.ask()
             candidate = self._space.sample(trial)
@@ -113,6 +114,11 @@ class StudySearcher(Searcher):
         raise StudyError(
             f"{MAX_REJECTIONS} candidates in a row exceed space.limits: raise them and resume"
         )
+
+    def _proposed(self) -> int:
+        """Trials so far, without those that only wait to be asked for."""
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(trial.state != TrialState.WAITING for trial in trials)
 
     def _repeats(self, trial: optuna.Trial) -> bool:
         earlier = self._study.get_trials(deepcopy=False)[: trial.number]

@@ -42,7 +42,8 @@ class Suggest(Protocol):
 class Candidate:
     """One point of the space: names and numbers only, so it crosses to a worker as JSON.
 
-    ``latency_ms`` is measured only where the study limits it.
+    ``latency_ms`` is measured only where the study limits it; ``initial`` is a file in the study
+    folder whose weights training starts from.
     """
 
     learner: str
@@ -52,6 +53,7 @@ class Candidate:
     parameters: int
     macs: int
     latency_ms: float | None = None
+    initial: str | None = None
 
     def excess(self, limits: LimitsConfig) -> str | None:
         """Why the limits refuse this candidate, or None."""
@@ -76,11 +78,15 @@ class BackboneChoices:
     in_shape: Shape
     options: Mapping[str, tuple[Option, ...]]
 
-    def sample(self, trial: Suggest, name: str) -> tuple[dict[str, Option], Backbone]:
+    def draw(self, trial: Suggest, name: str) -> dict[str, Option]:
         sample: dict[str, Option] = {}
         for label, options in self.options.items():
             if self.space.active(label, sample):
                 sample[label] = _choose(trial, f"{name}.{label}", options)
+        return sample
+
+    def sample(self, trial: Suggest, name: str) -> tuple[dict[str, Option], Backbone]:
+        sample = self.draw(trial, name)
         return sample, _built(self.space, tuple(sample.items()), self.in_shape)
 
     def needed(self, label: str) -> list[Condition]:
@@ -169,7 +175,7 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
 class RandomSuggest:
     """A ``Suggest`` without a study: seeded random choices."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:

@@ -1,0 +1,1 @@
+"""Weight sharing: one meta-trained dictionary of tensors, of which every network has slices."""
