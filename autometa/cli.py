@@ -76,6 +76,12 @@ def search(
     storage: Storage = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's address.")] = None,
     out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="An earlier study to learn from; may be repeated."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
     ] = False,
@@ -93,6 +99,7 @@ def search(
         "storage": storage,
         "address": address,
         "out": out,
+        "warm_start": [str(folder) for folder in warm_start] if warm_start else None,
     }
     config = _configuration(space, assignments, flags)
     if dry_run:
@@ -311,13 +318,18 @@ def _configuration(space: str, assignments: list[str] | None, flags: dict[str, A
 
 def _dry_run(config: Any) -> None:
     from autometa.report.listing import size_estimate, space_table
+    from autometa.search.earlier import read_earlier
     from autometa.search.run import plan
 
     planned = plan(config)
+    earlier = read_earlier(planned.config, planned.space)
     screen = console()
     screen.print(planned.config.to_yaml(), markup=False, soft_wrap=True)
     screen.print(space_table(planned.space))
     screen.print(size_estimate(planned.space, planned.config), soft_wrap=True)
+    for each in earlier:
+        told = f"warm start: {len(each.trials)} trials of {each.name}"
+        screen.print(told, soft_wrap=True, markup=False)
 
 
 def _watched(run: Callable[[Any], Any]) -> None:

@@ -182,6 +182,9 @@ class StudyConfig(Part):
     test: TestConfig = TestConfig()
     baseline: BaselineConfig | None = BaselineConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    warm_start: list[PathText] = Field(
+        [], description="folders of earlier studies, on other tasks too, to learn from"
+    )
     storage: str | None = Field(None, description="Optuna storage URL; default: SQLite in `out`")
     address: str | None = Field(None, description="Ray cluster; default: one of its own, here")
     out: PathText | None = Field(None, description="study folder; default: trials/NAME")
@@ -199,6 +202,8 @@ class StudyConfig(Part):
                 f"scheduler.grace is {self.scheduler.grace}, but must be at most "
                 f"budget.iterations ({budget})"
             )
+        if self.warm_start and self.sampler.name == "grid":
+            raise ValueError("sampler.name is 'grid', which tries every point: remove warm_start")
         return self
 
     @property
