@@ -78,9 +78,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
     warm_start: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FOLDER", help="An earlier study to learn from; may be repeated."
-        ),
+        typer.Option(metavar="FOLDER", help="An earlier study to learn from; may be repeated."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
@@ -300,6 +298,34 @@ def bench_search(
     rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
     screen.print(table("searches", COLUMNS, [cells(row) for row in rows]))
     typer.echo(f"table: {out / 'search.md'}")
+
+
+@bench_app.command("warm-start")
+def bench_warm_start(
+    tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Searches of each kind on each pair.")] = 20,
+    concurrency: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path(
+        "trials/bench_warm_start"
+    ),
+) -> None:
+    """Replay searches on recorded trials with and without earlier studies, good and bad ones.
+
+    Example: autometa bench warm-start trials/reference/tabular/glyphs
+    trials/reference/tabular/omniglot
+    """
+    from autometa.bench.warm import compare
+    from autometa.bench.warm_table import COLUMNS, cells
+    from autometa.report.listing import table
+
+    screen = console()
+
+    def notify(done: str) -> None:
+        screen.print(done, markup=False, highlight=False)
+
+    rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
+    screen.print(table("trials", COLUMNS, [cells(row) for row in rows]))
+    typer.echo(f"table: {out / 'warm_start.md'}")
 
 
 def program() -> str:
