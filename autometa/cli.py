@@ -303,7 +303,7 @@ def bench_search(
 @bench_app.command("warm-start")
 def bench_warm_start(
     tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
-    seeds: Annotated[int, typer.Option(min=2, help="Searches of each kind on each pair.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Searches from each start.")] = 20,
     concurrency: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path(
         "trials/bench_warm_start"

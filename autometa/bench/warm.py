@@ -1,18 +1,17 @@
 """Warm starts compared with cold ones on recorded trials: ``autometa bench warm-start``.
 
-For each seed, a cold search of :data:`EARLIER` trials on every table; then, for each ordered pair
-of tables, a search on the second that starts from the first's cold search, and one that starts from
-the same with the ranks turned round, whose worst trials are recommended. Each trial is trained to
+For each seed, a cold search of :data:`EARLIER` trials on every table; then, on each table, searches
+that start from another's cold search or from those of all others, and searches that start from the
+same with the ranks turned round, so that the worst trials are recommended. Each trial is trained to
 the end, so trials and meta-iterations go together.
 """
 
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
 from autometa.bench.alike import alike
 from autometa.bench.replay import Replay
@@ -49,7 +49,7 @@ def compare(
     concurrency: int,
     notify: Callable[[str], None],
 ) -> list[Row]:
-    """Run all searches; the summary's rows, one for each ordered pair of tables.
+    """Run all searches; the summary's rows, one for each start on each table.
 
     Writes ``warm_start.json.gz``, the searches' courses, and ``warm_start.md`` into ``out``.
 
@@ -86,24 +86,35 @@ def _quiet() -> None:
 
 def searches(folders: Sequence[Path], seed: int) -> Courses:
     """The courses of all searches with one seed: ``cold | B``, ``warm | A | B``, ``misled | …``."""
-    found, earlier = Courses(), {}
+    found: Courses = {}
+    earlier: dict[str, list[FrozenTrial]] = {}
     for folder in folders:
-        replay, found[f"cold | {folder.name}"] = search(folder, seed, EARLIER)
-        earlier[folder] = replay.study.get_trials(deepcopy=False)
-    for source, target in itertools.permutations(folders, 2):
-        pair = f"{source.name} | {target.name}"
+        study, found[f"cold | {folder.name}"] = search(folder, seed, EARLIER)
+        earlier[folder.name] = study.get_trials(deepcopy=False)
+    for sources, target in starts(folders):
+        pair = f"{' + '.join(sources)} | {target.name}"
         for kind, direction, trials in (
             ("warm", StudyDirection.MAXIMIZE, TRIALS),
             ("misled", StudyDirection.MINIMIZE, MISLED),
         ):
-            study = ranked(source.name, earlier[source], direction)
-            found[f"{kind} | {pair}"] = search(target, seed, trials, [study])[1]
+            studies = [ranked(name, earlier[name], direction) for name in sources]
+            found[f"{kind} | {pair}"] = search(target, seed, trials, studies)[1]
     return found
+
+
+def starts(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, ...], Path]]:
+    """Each table with each of the others, and with all of them."""
+    for target in folders:
+        others = tuple(folder.name for folder in folders if folder != target)
+        for name in others:
+            yield (name,), target
+        if len(others) > 1:
+            yield others, target
 
 
 def search(
     folder: Path, seed: int, trials: int, earlier: Sequence[EarlierStudy] = ()
-) -> tuple[Replay, list[float]]:
+) -> tuple[optuna.Study, list[float]]:
     """A search on a table, and what its incumbent would score without chance after each trial."""
     table = load_table(folder)
     config = table.config(
@@ -115,4 +126,5 @@ def search(
     spent = trials * table.iterations
     replay = Replay(table.surrogate, alike(table.space), config, spent, earlier=earlier)
     reports = len(table.surrogate.iterations)
-    return replay, [round(point.score, 4) for point in replay.run()[reports - 1 :: reports]]
+    points = replay.run()[reports - 1 :: reports]
+    return replay.study, [round(point.score, 4) for point in points]

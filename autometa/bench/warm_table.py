@@ -14,7 +14,7 @@ from autometa.report.text import percent
 
 RESAMPLES = 2000
 COLUMNS = ("earlier", "new", "a cold search's end", "cold", "warm", "misled")
-ALL = "all pairs"
+ALL = "all"
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -22,10 +22,10 @@ Scores = Mapping[str, Sequence[Sequence[float]]]
 
 
 def summarised(found: Scores, trials: int) -> list[Row]:
-    """One row for each ordered pair of tables, then one for all of them.
+    """One row for each start on each table, then one for all of them.
 
     ``cold``, ``warm`` and ``misled`` are how many trials it takes until the mean over seeds is what
-    cold searches come to after ``trials``; in the last row means over pairs. Intervals are the
+    cold searches come to after ``trials``; in the last row the means over them. Intervals are the
     central 95 % of resampled seeds. Infinite where the score isn't reached.
     """
     pairs = [key.split(" | ")[1:] for key in found if key.startswith("warm")]

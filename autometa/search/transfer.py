@@ -42,8 +42,6 @@ HOPE = 0.9
 """How often transferred trials are expected to be better, with the weight of one comparison."""
 MOST = 0.9
 """Share of transferred proposals that isn't exceeded, so that comparison goes on."""
-FULL = 10
-"""Trials after which fewer and fewer earlier ones count: one in n / 10 of them at trial n."""
 RECENT = 10
 """Trials of either kind that are compared: what is proposed gets better on both sides."""
 
@@ -65,14 +63,11 @@ class Transfer:
             return own
         trials = study.get_trials(deepcopy=False)
         mixed = (seed * 1_000_003 + number) % 2**32
-        random = Random(mixed)
-        if random.random() >= trust(trials, study.direction):
+        if Random(mixed).random() >= trust(trials, study.direction):
             return own
         used = sum(transferred(t) and "candidate" in t.user_attrs for t in trials)
         member = self._portfolio[used] if used < len(self._portfolio) else None
-        left = min(1.0, FULL / max(1, number))
-        some = [trial for trial in self._trials if random.random() < left]
-        return TransferSampler(some, member, own, mixed)
+        return TransferSampler(self._trials, member, own, mixed)
 
 
 def portfolio(studies: Sequence[EarlierStudy]) -> list[EarlierTrial]:
