@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -12,7 +11,7 @@ from autometa.search.space import SearchSpace
 
 
 class AlikeSpace(BackboneSpace):
-    """A backbone space that builds one network for all samples that differ within blocks only.
+    """A backbone space that builds one network for all samples in which the same labels matter.
 
     They have the same layers, which is what proposals of rates ask for; parameters and MACs are
     those of the one that was built, so a space with limits needs the networks themselves.
@@ -20,6 +19,7 @@ class AlikeSpace(BackboneSpace):
 
     def __init__(self, space: BackboneSpace) -> None:
         self._space = space
+        self._deciding: set[str] | None = None
         self._built: dict[str, Backbone] = {}
 
     def choices(self, in_shape: Shape) -> dict[str, tuple[Option, ...]]:
@@ -35,14 +35,15 @@ class AlikeSpace(BackboneSpace):
         return self._space.network(sample, in_shape)
 
     def build(self, sample: Sample, in_shape: Shape) -> Backbone:
-        key = str((_outside_blocks(sample), in_shape))
+        if self._deciding is None:
+            needed = map(self._space.condition, self._space.choices(in_shape))
+            self._deciding = {each.label for each in needed if each}
+        key = str(
+            ([(label, sample[label]) for label in sorted(self._deciding & {*sample})], in_shape)
+        )
         if key not in self._built:
             self._built[key] = self._space.build(sample, in_shape)
         return self._built[key]
-
-
-def _outside_blocks(sample: Sample) -> Mapping[str, Option]:
-    return {label: option for label, option in sample.items() if "/" not in label}
 
 
 def alike(space: SearchSpace) -> SearchSpace:

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from autometa.bench.warm_table import markdown, summarised
 from autometa.errors import ConfigError
 from autometa.search.earlier import EarlierStudy, ranked
 from autometa.search.folder import write_atomically, write_bytes_atomically
+from autometa.search.space import SearchSpace
 
 TRIALS = 50
 """Of a cold search, whose final score a warm one has to reach."""
@@ -112,6 +113,11 @@ def starts(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, ...], Path]]:
             yield others, target
 
 
+@lru_cache(maxsize=8)
+def _space(folder: Path) -> SearchSpace:
+    return alike(load_table(folder).space)
+
+
 def search(
     folder: Path, seed: int, trials: int, earlier: Sequence[EarlierStudy] = ()
 ) -> tuple[optuna.Study, list[float]]:
@@ -124,7 +130,7 @@ def search(
         resources={"concurrency": 1},
     )
     spent = trials * table.iterations
-    replay = Replay(table.surrogate, alike(table.space), config, spent, earlier=earlier)
+    replay = Replay(table.surrogate, _space(folder), config, spent, earlier=earlier)
     reports = len(table.surrogate.iterations)
     points = replay.run()[reports - 1 :: reports]
     return replay.study, [round(point.score, 4) for point in points]

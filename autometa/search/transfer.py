@@ -121,6 +121,7 @@ class TransferSampler(BaseSampler):
         seed: int,
     ) -> None:
         self._earlier, self._member, self._own = earlier, member, own
+        self._seen: list[FrozenTrial] | None = None
         self._tpe = TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
 
     def infer_relative_search_space(
@@ -151,33 +152,58 @@ class TransferSampler(BaseSampler):
         earlier = _observed(self._earlier, param_name, param_distribution)
         if not earlier:
             return self._own.sample_independent(*asked)
-        return self._tpe.sample_independent(RankedView(study, earlier), *asked[1:])
+        if self._seen is None:
+            self._seen = _seen(study)
+        view = RankedView(study, [*earlier, *self._seen])
+        return self._tpe.sample_independent(view, *asked[1:])
 
 
 def _observed(
     trials: Sequence[EarlierTrial], name: str, domain: BaseDistribution
 ) -> list[FrozenTrial]:
     """One parameter of the earlier trials that have a fitting value, from the first to the last."""
-    found = []
-    for trial in trials:
-        for value in fitting(trial.values[name], domain) if name in trial.values else ():
-            found.append(
-                optuna.trial.create_trial(
-                    params={name: value}, distributions={name: domain}, value=trial.rank
-                )
-            )
-    for place, each in enumerate(found):
-        each.number = place - len(found)
-    return found
+    known = [(each, fitting(each.values[name], domain)) for each in trials if name in each.values]
+    found = [(trial.rank, value) for trial, values in known for value in values]
+    return [
+        FrozenTrial(
+            number=place - len(found),
+            trial_id=place - len(found),
+            state=TrialState.COMPLETE,
+            value=rank,
+            datetime_start=None,
+            datetime_complete=None,
+            params={name: value},
+            distributions={name: domain},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        for place, (rank, value) in enumerate(found)
+    ]
+
+
+def _seen(study: optuna.Study) -> list[FrozenTrial]:
+    """The study's own trials: those that ended with ranks for scores, and those that run."""
+    trials = study.get_trials(deepcopy=False)
+    ended = [trial for trial in trials if trial.state in ENDED]
+    places = ranks(ended, study.direction)
+    shown = [_with(trial, rank) for trial, rank in zip(ended, places, strict=True)]
+    return [*shown, *(trial for trial in trials if trial.state == TrialState.RUNNING)]
+
+
+def _with(trial: FrozenTrial, rank: float) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.state, shown.values = TrialState.COMPLETE, [rank]
+    return shown
 
 
 class RankedView(optuna.Study):
-    """A study whose trials have ranks for scores, with the earlier trials before them."""
+    """A study of which a sampler sees these trials, whose scores are ranks."""
 
-    def __init__(self, study: optuna.Study, earlier: Sequence[FrozenTrial]) -> None:
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler)
-        self._earlier, self._scored = earlier, study.direction
-        self._directions = [StudyDirection.MAXIMIZE]  # of ranks, whatever the scores' is
+        self._trials = trials
+        self._directions = [StudyDirection.MAXIMIZE]  # a better rank is larger
 
     def _get_trials(
         self,
@@ -185,14 +211,4 @@ class RankedView(optuna.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        own = super()._get_trials(deepcopy, states, use_cache)
-        ended = [trial for trial in own if trial.state in ENDED]
-        places = ranks(ended, self._scored)
-        shown = [_with(trial, rank) for trial, rank in zip(ended, places, strict=True)]
-        return [*self._earlier, *shown, *(t for t in own if t.state == TrialState.RUNNING)]
-
-
-def _with(trial: FrozenTrial, rank: float) -> FrozenTrial:
-    shown = copy.copy(trial)
-    shown.state, shown.values = TrialState.COMPLETE, [rank]
-    return shown
+        return [trial for trial in self._trials if states is None or trial.state in states]

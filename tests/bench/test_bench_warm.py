@@ -62,7 +62,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two tables of a space of one learner, whose scores come from a formula."""
 
     place = tmp_path_factory.mktemp("tables")
-    backbone = {"depth": [1], "width": [16], "*/kernel": 3, "*/operator": "conv"}
+    backbone = {"depth": [2], "width": [16], "*/kernel": 3, "*/operator": "conv"}
     given = {"learners": {"protonet": {"augment": "none"}}, "backbones": {"conv": backbone}}
     space = alike(build_space(parse_config({"space": given}).space, (1, 14, 14), "classification"))
     folders = []
