@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autometa.config import StudyConfig
+from autometa.config import StudyConfig, parse_config
 from autometa.errors import BundleError, StudyError
 from autometa.search.events import Observer, Phase, ignore
 
@@ -54,8 +55,13 @@ class StudyView:
         return self.folder.read_result()
 
 
-def search(config: StudyConfig, observer: Observer = ignore) -> StudyView:
+def search(
+    config: StudyConfig, observer: Observer = ignore, *, warm_start: Iterable[str | Path] = ()
+) -> StudyView:
     """Run a study to its end, with its report and the winner's bundle.
+
+    Args:
+        warm_start: Folders of earlier studies to learn from, besides those of the configuration.
 
     Raises:
         UserError: Bad input; nothing is left behind.
@@ -63,6 +69,8 @@ def search(config: StudyConfig, observer: Observer = ignore) -> StudyView:
     """
     from autometa.search import run
 
+    earlier = [*config.warm_start, *warm_start]
+    config = parse_config(config.model_dump(mode="json") | {"warm_start": earlier})
     return _finish(run.search(config, observer), config.storage, observer)
 
 

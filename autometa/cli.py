@@ -76,6 +76,10 @@ def search(
     storage: Storage = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's address.")] = None,
     out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="An earlier study to learn from; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
     ] = False,
@@ -93,6 +97,7 @@ def search(
         "storage": storage,
         "address": address,
         "out": out,
+        "warm_start": [str(folder) for folder in warm_start] if warm_start else None,
     }
     config = _configuration(space, assignments, flags)
     if dry_run:
@@ -313,6 +318,34 @@ def bench_search(
     typer.echo(f"table: {out / 'search.md'}")
 
 
+@bench_app.command("warm-start")
+def bench_warm_start(
+    tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Searches from each start.")] = 20,
+    concurrency: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path(
+        "trials/bench_warm_start"
+    ),
+) -> None:
+    """Replay searches on recorded trials with and without earlier studies, good and bad ones.
+
+    Example: autometa bench warm-start trials/reference/tabular/glyphs
+    trials/reference/tabular/omniglot
+    """
+    from autometa.bench.warm import compare
+    from autometa.bench.warm_table import COLUMNS, cells
+    from autometa.report.listing import table
+
+    screen = console()
+
+    def notify(done: str) -> None:
+        screen.print(done, markup=False, highlight=False)
+
+    rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
+    screen.print(table("trials", COLUMNS, [cells(row) for row in rows]))
+    typer.echo(f"table: {out / 'warm_start.md'}")
+
+
 def program() -> str:
     """How this command is called here: by its name where the shell finds it, else by its path."""
     given = sys.argv[0]
@@ -329,13 +362,18 @@ def _configuration(space: str, assignments: list[str] | None, flags: dict[str, A
 
 def _dry_run(config: Any) -> None:
     from autometa.report.listing import size_estimate, space_table
+    from autometa.search.earlier import read_earlier
     from autometa.search.run import plan
 
     planned = plan(config)
+    earlier = read_earlier(planned.config, planned.space)
     screen = console()
     screen.print(planned.config.to_yaml(), markup=False, soft_wrap=True)
     screen.print(space_table(planned.space))
     screen.print(size_estimate(planned.space, planned.config), soft_wrap=True)
+    for each in earlier:
+        told = f"warm start: {len(each.trials)} trials of {each.name}"
+        screen.print(told, soft_wrap=True, markup=False)
 
 
 def _watched(run: Callable[[Any], Any]) -> None:

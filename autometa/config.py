@@ -211,6 +211,9 @@ class StudyConfig(Part):
     test: TestConfig = TestConfig()
     baseline: BaselineConfig | None = BaselineConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    warm_start: list[PathText] = Field(
+        [], description="folders of earlier studies, on other tasks too, to learn from"
+    )
     storage: str | None = Field(None, description="Optuna storage URL; default: SQLite in `out`")
     address: str | None = Field(None, description="Ray cluster; default: one of its own, here")
     out: PathText | None = Field(None, description="study folder; default: trials/NAME")
@@ -237,6 +240,10 @@ class StudyConfig(Part):
             )
         if self.supernet:
             self._check_supernet(self.supernet)
+        if self.warm_start and self.sampler.name == "grid":
+            raise ValueError("sampler.name is 'grid', which tries every point: remove warm_start")
+        if self.warm_start and self.several:
+            raise ValueError("warm_start serves one objective: remove it, or the other objectives")
         return self
 
     def _check_objectives(self) -> None:

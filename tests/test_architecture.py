@@ -26,7 +26,16 @@ ALLOWED: dict[str, set[str]] = {
     "export": {*BASE, "config", "trial", "learners", "backbones", "search", ""},
     "report": {*BASE, "config", "learners", "backbones", "episodes", "search", ""},
     "api": {*BASE, "config", "search", "report", "export"},
-    "bench": {*BASE, "config", "trial", "learners", "episodes", "search", "report"},
+    "bench": {
+        *BASE,
+        "config",
+        "trial",
+        "learners",
+        "backbones",
+        "episodes",
+        "search",
+        "report",
+    },
     "cli": {
         *BASE,
         "bench",

@@ -230,6 +230,25 @@ def bundle(autometa: Command, place: Path, searched: tuple[Path, str]) -> Path:
     return place / "project/model"
 
 
+def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: Path) -> None:
+    shown = in_a_process(
+        "search", "small.yaml", "--warm-start", str(searched[0]), "--dry-run", cwd=place
+    )
+    assert "warm start: 3 trials of study" in shown.stdout
+    ended = in_a_process(
+        "search", "small.yaml", "--warm-start", str(searched[0]), "--out", "warm", cwd=place
+    )
+    assert ended.returncode == 0, ended.stderr
+    (kept,) = json.loads((place / "warm/earlier.json").read_text())
+    assert kept["name"] == "study"
+    best, rate = max((each["rank"], each["values"]["maml.meta_lr"]) for each in kept["trials"])
+    assert best == pytest.approx(5 / 6)
+    with (searched[0] / "trials.csv").open() as file:
+        complete = [row for row in csv.DictReader(file) if row["end"] == "complete"]
+    least = min(complete, key=lambda row: float(row["score"]))
+    assert rate == pytest.approx(float(least["maml.meta_lr"]))
+
+
 def test_an_exported_bundle_predicts(bundle: Path) -> None:
     x = torch.linspace(-5, 5, 10)[:, None]
     predict = load_bundle(bundle).adapt(x, x.sin())

@@ -99,6 +99,9 @@ COMMANDS = [
     ("search small.yaml --set seed=[", r"--set 'seed=\[': '\[' is no valid YAML value"),
     ("search small.yaml --out mine", "'mine' exists already: go on with `autometa resume mine`"),
     ("search small.yaml --out file.txt/study", r"can't be made \(.*file.txt\): choose another"),
+    ("search small.yaml --warm-start mine", "'.*/mine' is no study folder: it has no study.yaml"),
+    ("search small.yaml --warm-start nowhere --dry-run", "study folder '.*/nowhere' doesn't exist"),
+    ("bench warm-start mine file.txt", "'mine' has 0 recorded trials, but needs 40"),
     ("status mine", "'mine' is no study folder: it has no study.yaml"),
     ("status file.txt", "'file.txt' is no folder: name one that `autometa search` made"),
     ("resume mine", "'mine' is no study folder"),
@@ -229,6 +232,11 @@ def test_a_study_has_no_winner_yet(
 ) -> None:
     error = refused("export", "study", *options)
     assert "study 'study' has no winner yet: run `autometa resume study`" in error
+
+
+def test_an_earlier_study_has_no_complete_trial(unfinished: Path, refused: Command) -> None:
+    error = refused("search", "small.yaml", "--out", "new", "--warm-start", "study")
+    assert re.search("warm_start: study '.*/study' has no complete trial to learn from", error)
 
 
 def test_the_data_of_a_study_have_changed(unfinished: Path, refused: Command) -> None:

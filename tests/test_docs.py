@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shlex
@@ -15,6 +16,8 @@ import pytest
 import typer
 from scipy.stats import kendalltau
 
+from autometa.bench.warm import TRIALS
+from autometa.bench.warm_table import markdown, summarised
 from autometa.cli import app
 from autometa.config import load_config, shipped_spaces
 from autometa.learners import LEARNERS
@@ -92,6 +95,16 @@ def measured(name: str) -> dict[str, Any]:
     path = ROOT / "trials" / "reference" / "learners" / name / "learners.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "trials" / "reference").glob("*/warm_start.json.gz")), ids=str
+)
+def test_warm_starts_in_the_readme_are_the_committed_ones(path: Path) -> None:
+    scores = json.loads(gzip.decompress(path.read_bytes()))["scores"]
+    table = markdown(summarised(scores, TRIALS))
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table == (path.parent / "warm_start.md").read_text(encoding="utf-8")
 
 
 def readme_rows(heading: str) -> dict[str, list[str]]:

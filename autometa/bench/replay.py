@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from autometa.bench.surrogate import Prediction, Surrogate
 from autometa.config import StudyConfig
+from autometa.search.earlier import EarlierStudy
 from autometa.search.events import ignore
 from autometa.search.schedulers import NOBODY, Stand, make_scheduler
 from autometa.search.searcher import StudySearcher
@@ -60,18 +62,28 @@ class Replay:
 
     Args:
         budget: Meta-iterations of all trials together, after which nothing more is begun.
+        earlier: Studies that it starts from.
+
+    Attributes:
+        study: Its trials.
     """
 
     surrogate: Surrogate
     space: SearchSpace
     config: StudyConfig
     budget: int
+    earlier: Sequence[EarlierStudy] = ()
     points: list[Point] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._study = optuna.create_study(direction=StudyDirection.MAXIMIZE)
+        self.study = optuna.create_study(direction=StudyDirection.MAXIMIZE)
         self._searcher = StudySearcher(
-            self._study, self.space, self.config, lambda number, each: {"number": number}, ignore
+            self.study,
+            self.space,
+            self.config,
+            lambda number, each: {"number": number},
+            ignore,
+            self.earlier,
         )
         self._scheduler: Any = make_scheduler(self.config, [], MAXIMIZE)
         self._random = Random(self.config.seed)
@@ -100,7 +112,7 @@ class Replay:
         if not isinstance(proposed, dict):
             return
         self._begun += 1
-        trial: FrozenTrial = self._study.get_trials(deepcopy=False)[proposed["number"]]
+        trial: FrozenTrial = self.study.get_trials(deepcopy=False)[proposed["number"]]
         candidate = trial.user_attrs["candidate"]
         prediction = self.surrogate.predict(trial.params, trial.distributions, candidate)
         luck = self._random.gauss(0.0, self.surrogate.chance)

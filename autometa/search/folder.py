@@ -57,6 +57,10 @@ class StudyFolder:
         return self.path / "study.db"
 
     @property
+    def earlier(self) -> Path:
+        return self.path / "earlier.json"
+
+    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -165,8 +169,14 @@ class StudyFolder:
             return True
 
 
-def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
+def create_folder(
+    config: StudyConfig, data: Mapping[str, Any], earlier: str | None = None
+) -> StudyFolder:
     """A new study folder with its manifest; it appears whole or not at all.
+
+    Args:
+        data: What the manifest says of the data.
+        earlier: Text of ``earlier.json``, in a study that starts warm.
 
     Raises:
         StudyError: The folder exists already, or can't be written.
@@ -193,6 +203,8 @@ def create_folder(config: StudyConfig, data: Mapping[str, Any]) -> StudyFolder:
             (temporary / name).mkdir()
         text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
         write_atomically(temporary / "study.yaml", text)
+        if earlier is not None:
+            write_atomically(StudyFolder(temporary).earlier, earlier)
         temporary.chmod(0o755)
         temporary.rename(path)
     except OSError as error:

@@ -21,6 +21,7 @@ from autometa.search.checks import check_grid, check_limits, check_objectives
 from autometa.search.cluster import check_resources, ray_session
 from autometa.search.conclude import conclude
 from autometa.search.domains import Fixed
+from autometa.search.earlier import read_earlier, to_text
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.folder import StudyFolder, create_folder, write_json
 from autometa.search.space import (
@@ -140,7 +141,11 @@ def absolute(config: StudyConfig) -> StudyConfig:
     if isinstance(options.get("root"), str):
         options["root"] = str(Path(options["root"]).expanduser().absolute())
     return config.model_copy(
-        update={"data": config.data.model_copy(update={"options": options}), "out": config.folder}
+        update={
+            "data": config.data.model_copy(update={"options": options}),
+            "warm_start": [folder.expanduser().absolute() for folder in config.warm_start],
+            "out": config.folder,
+        }
     )
 
 
@@ -185,8 +190,11 @@ def search(config: StudyConfig, observer: Observer = ignore) -> StudyFolder:
         Interrupted: Stopped by the user; the study folder can be resumed.
     """
     planned = plan(config)
+    earlier = read_earlier(planned.config, planned.space)
     folder = create_folder(
-        planned.config, {"name": planned.data.name, "fingerprint": planned.data.fingerprint}
+        planned.config,
+        {"name": planned.data.name, "fingerprint": planned.data.fingerprint},
+        to_text(earlier) if earlier else None,
     )
     with ExitStack() as stack:
         try:

@@ -8,16 +8,18 @@ all their scores, diverged and failed ones end as such, and the storage is the o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
+from autometa.search.earlier import EarlierStudy
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
 from autometa.search.samplers import make_sampler
 from autometa.search.space import SearchSpace
@@ -35,6 +37,7 @@ from autometa.search.study import (
     trial_name,
     unfinished,
 )
+from autometa.search.transfer import TRANSFERRED, Transfer, TransferSampler
 
 MAX_REJECTIONS = 300
 
@@ -55,8 +58,10 @@ class StudySearcher(Searcher):
         config: StudyConfig,
         trial_config: Callable[[int, dict[str, Any]], dict[str, Any]],
         observer: Observer,
+        earlier: Sequence[EarlierStudy] = (),
     ) -> None:
         super().__init__()
+        self._transfer = Transfer(earlier)
         self._study = study
         self._space = space
         self._config = config
@@ -98,8 +103,10 @@ class StudySearcher(Searcher):
             return None
         for _ in range(MAX_REJECTIONS):
             number = self._proposed()
-            self._study.sampler = make_sampler(self._config.sampler, self._config.seed, number)
+            self._study.sampler = self._sampler(number)
             trial = self._study.ask()
+            if isinstance(self._study.sampler, TransferSampler):
+                trial.set_user_attr(TRANSFERRED, True)
             candidate = self._space.sample(trial)
             trial.set_user_attr("candidate", asdict(candidate))
             if self._config.sampler.name == "grid" and self._repeats(trial):
@@ -119,6 +126,11 @@ class StudySearcher(Searcher):
         """Trials so far, without those that only wait to be asked for."""
         trials = self._study.get_trials(deepcopy=False)
         return sum(trial.state != TrialState.WAITING for trial in trials)
+
+    def _sampler(self, number: int) -> BaseSampler:
+        seed = self._config.seed
+        own = make_sampler(self._config.sampler, seed, number)
+        return self._transfer.sampler(self._study, seed, number, own)
 
     def _repeats(self, trial: optuna.Trial) -> bool:
         earlier = self._study.get_trials(deepcopy=False)[: trial.number]

@@ -10,6 +10,7 @@ import optuna
 from ray import tune
 
 from autometa.config import StudyConfig
+from autometa.search.earlier import kept_earlier
 from autometa.search.events import Event, Observer, TrialEnded
 from autometa.search.folder import StudyFolder
 from autometa.search.schedulers import for_tune, make_scheduler
@@ -53,7 +54,8 @@ def run_trials(
         observer(event)
 
     direction = score_direction(study)
-    searcher = StudySearcher(study, space, config, trial_config, keep_time)
+    earlier = kept_earlier(config)
+    searcher = StudySearcher(study, space, config, trial_config, keep_time, earlier)
     tuner = tune.Tuner(
         TrialWorker,
         tune_config=tune.TuneConfig(

@@ -1,0 +1,214 @@
+"""What a search takes from earlier studies, and when it stops.
+
+A few proposals are the best trials of the earlier studies as they were, of each study in turn, as
+in Feurer, Springenberg, Hutter: "Initializing Bayesian Hyperparameter Optimization via
+Meta-Learning", AAAI 2015. Further ones TPE makes of the earlier trials and the study's own
+together, each with its rank within its own study instead of its score, since scores on different
+tasks can't be compared but by quantiles (Salinas, Shen, Perrone: "A Quantile-based Approach for
+Hyperparameter Transfer Learning", ICML 2020, https://arxiv.org/abs/1909.13595).
+
+The rest are those of a search without them, which protects from earlier studies that mislead: the
+share of transferred proposals follows how often they were better than the others here. Feurer,
+Letham, Bakshy ("Scalable Meta-Learning for Bayesian Optimization", https://arxiv.org/abs/1802.02219)
+also weigh by agreement of ranks, but of models.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Sequence
+from itertools import chain, zip_longest
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autometa.search.earlier import ENDED, EarlierStudy, EarlierTrial, fitting, ranks
+from autometa.search.evolution import fitness
+from autometa.search.study import REJECTED
+
+TRANSFERRED = "transferred"
+"""Attribute of the trials that were proposed from earlier studies."""
+
+PORTFOLIO = 5
+"""Earlier trials that are proposed as they were."""
+FIRST_OWN = 1
+"""Number of the first trial that is proposed without them, for comparison."""
+HOPE = 0.9
+"""How often transferred trials are expected to be better, with the weight of one comparison."""
+MOST = 0.9
+"""Share of transferred proposals that isn't exceeded, so that comparison goes on."""
+RECENT = 10
+"""Trials of either kind that are compared: what is proposed gets better on both sides."""
+
+
+class Transfer:
+    """Earlier studies as a source of proposals; without any, there are none.
+
+    Nothing is kept from one proposal to the next, as with samplers: all that counts is in the
+    study's storage.
+    """
+
+    def __init__(self, studies: Sequence[EarlierStudy]) -> None:
+        self._trials = [trial for study in studies for trial in study.trials]
+        self._portfolio = portfolio(studies)
+
+    def sampler(self, study: optuna.Study, seed: int, number: int, own: BaseSampler) -> BaseSampler:
+        """That of the next trial: ``own``, or a :class:`TransferSampler`."""
+        if not self._trials or number == FIRST_OWN:
+            return own
+        trials = study.get_trials(deepcopy=False)
+        mixed = (seed * 1_000_003 + number) % 2**32
+        if Random(mixed).random() >= trust(trials, study.direction):
+            return own
+        used = sum(transferred(t) and "candidate" in t.user_attrs for t in trials)
+        member = self._portfolio[used] if used < len(self._portfolio) else None
+        return TransferSampler(self._trials, member, own, mixed)
+
+
+def portfolio(studies: Sequence[EarlierStudy]) -> list[EarlierTrial]:
+    """The best of each study in turn, then the second best, without repetitions."""
+    best_first = [sorted(study.trials, key=lambda trial: -trial.rank) for study in studies]
+    found: list[EarlierTrial] = []
+    for each in filter(None, chain.from_iterable(zip_longest(*best_first))):
+        if each.values not in [other.values for other in found]:
+            found.append(each)
+    return found[:PORTFOLIO]
+
+
+def trust(trials: Sequence[FrozenTrial], direction: StudyDirection) -> float:
+    """The share of proposals that earlier studies make: 0 where they do worse than the others.
+
+    It is 2 q − 1 for the probability q that a transferred trial beats one of the study's own, in
+    which all pairs count as much as their harmonic mean of independent comparisons.
+    """
+    ended = [t for t in trials if t.state in ENDED and t.user_attrs.get("end") != REJECTED]
+    ours, others = (
+        [fitness(trial, direction) for trial in ended if transferred(trial) is kind][-RECENT:]
+        for kind in (True, False)
+    )
+    pairs = len(ours) * len(others)
+    weight = pairs / (len(ours) + len(others)) if pairs else 0.0
+    wins = sum((a > b) + (a == b) / 2 for a in ours for b in others) / pairs if pairs else 0.0
+    probability = (wins * weight + HOPE) / (weight + 1)
+    return min(MOST, max(0.0, 2 * probability - 1))
+
+
+def transferred(trial: FrozenTrial) -> bool:
+    """Whether it was proposed from earlier studies."""
+    return bool(trial.user_attrs.get(TRANSFERRED, False))
+
+
+class TransferSampler(BaseSampler):
+    """One transferred proposal.
+
+    Args:
+        earlier: All earlier trials.
+        member: One of them, to be proposed as it was; or None.
+        own: The study's sampler, for parameters that no earlier trial has.
+        seed: Of TPE.
+    """
+
+    def __init__(
+        self,
+        earlier: Sequence[EarlierTrial],
+        member: EarlierTrial | None,
+        own: BaseSampler,
+        seed: int,
+    ) -> None:
+        self._earlier, self._member, self._own = earlier, member, own
+        self._seen: list[FrozenTrial] | None = None
+        self._tpe = TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Nothing: what is asked for is known no earlier."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing, as there is no relative space."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The member's value if it fits here, TPE's, or that of the study's sampler."""
+        asked = (study, trial, param_name, param_distribution)
+        if self._member and param_name in self._member.values:
+            found = fitting(self._member.values[param_name], param_distribution)
+            if found:
+                return found[0]
+        earlier = _observed(self._earlier, param_name, param_distribution)
+        if not earlier:
+            return self._own.sample_independent(*asked)
+        if self._seen is None:
+            self._seen = _seen(study)
+        view = RankedView(study, [*earlier, *self._seen])
+        return self._tpe.sample_independent(view, *asked[1:])
+
+
+def _observed(
+    trials: Sequence[EarlierTrial], name: str, domain: BaseDistribution
+) -> list[FrozenTrial]:
+    """One parameter of the earlier trials that have a fitting value, from the first to the last."""
+    known = [(each, fitting(each.values[name], domain)) for each in trials if name in each.values]
+    found = [(trial.rank, value) for trial, values in known for value in values]
+    return [
+        FrozenTrial(
+            number=place - len(found),
+            trial_id=place - len(found),
+            state=TrialState.COMPLETE,
+            value=rank,
+            datetime_start=None,
+            datetime_complete=None,
+            params={name: value},
+            distributions={name: domain},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        for place, (rank, value) in enumerate(found)
+    ]
+
+
+def _seen(study: optuna.Study) -> list[FrozenTrial]:
+    """The study's own trials: those that ended with ranks for scores, and those that run."""
+    trials = study.get_trials(deepcopy=False)
+    ended = [trial for trial in trials if trial.state in ENDED]
+    places = ranks(ended, study.direction)
+    shown = [_with(trial, rank) for trial, rank in zip(ended, places, strict=True)]
+    return [*shown, *(trial for trial in trials if trial.state == TrialState.RUNNING)]
+
+
+def _with(trial: FrozenTrial, rank: float) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.state, shown.values = TrialState.COMPLETE, [rank]
+    return shown
+
+
+class RankedView(optuna.Study):
+    """A study of which a sampler sees these trials, whose scores are ranks."""
+
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__(study.study_name, study._storage, sampler=study.sampler)
+        self._trials = trials
+        self._directions = [StudyDirection.MAXIMIZE]  # a better rank is larger
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
