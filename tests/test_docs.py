@@ -139,6 +139,11 @@ def test_learners_clear_the_floor_but_for_those_that_the_readme_names(
     floor = max(rows[each]["score"] for each in baselines) + 0.05
     below = {each for each, row in rows.items() if row["score"] < floor}
     assert below == baselines | exceptions
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for learner, longer in {"cnp": "emoji48_longer", "mann": "emoji48_longest"}.items():
+        row = measured(longer)["rows"][learner]
+        assert row["score"] > floor or learner not in exceptions
+        assert percent(row["score"], row["ci95"]) in text
 
 
 RANKED_BY = {
