@@ -78,7 +78,7 @@ def _load(folder: Path, storage: str | None) -> tuple[list[FrozenTrial], StudyDi
     if storage and config.storage == without_password(storage):
         config = config.model_copy(update={"storage": storage})
     study = load_optuna_study(config)
-    return study.get_trials(deepcopy=False), study.direction
+    return study.get_trials(deepcopy=False), study.directions[0]
 
 
 def ranked(name: str, trials: Iterable[FrozenTrial], direction: StudyDirection) -> EarlierStudy:

@@ -8,7 +8,7 @@ Search", AAAI 2019, https://arxiv.org/abs/1802.01548, algorithm 1. Their search 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -17,6 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from autometa.search.study import curve_of
 
 ATTEMPTS = 20
 """At a child that isn't there yet."""
@@ -113,11 +115,14 @@ class EvolutionSampler(BaseSampler):
 
 
 def fitness(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, float]:
-    """How far a trial came before it was cut, then its score there, larger being better."""
-    curve: Mapping[int, float] = trial.intermediate_values
+    """How far a trial came before it was cut, then its score there, larger being better.
+
+    The score is the first of several objectives.
+    """
+    curve = curve_of(trial)
     complete = trial.state == TrialState.COMPLETE
     last = max(curve, default=None)
-    value = trial.value if complete else curve[last] if last is not None else None
+    value = trial.values[0] if complete else curve[last] if last is not None else None
     if value is None or math.isnan(value):
         return -math.inf, 0.0
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0

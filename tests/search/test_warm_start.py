@@ -44,6 +44,7 @@ from autometa.search.samplers import make_sampler
 from autometa.search.space import SearchSpace, build_space
 from autometa.search.study import (
     COMPLETE,
+    CURVE,
     DIVERGED,
     FAILED,
     PRUNED,
@@ -76,15 +77,20 @@ def written(config: StudyConfig, ends: tuple[str, ...] = ENDS) -> list[dict[str,
         candidate = asdict(space.sample(trial))
         trial.set_user_attr("candidate", candidate)
         if end in (COMPLETE, PRUNED):
-            trial.report(float(number), 8 if end == COMPLETE else 4)
+            step = 8 if end == COMPLETE else 4
+            if config.several:  # for which Optuna keeps no curves
+                trial.set_user_attr(CURVE, [[step, float(number)]])
+            else:
+                trial.report(float(number), step)
         end_trial(trial, end)
         found.append(candidate)
     return found
 
 
-def test_trials_are_ranked_within_their_study(small: Make) -> None:
+@pytest.mark.parametrize("objectives", [[], ["mse", "parameters"]])
+def test_trials_are_ranked_within_their_study(small: Make, objectives: list[str]) -> None:
     """Errors are their numbers: complete ones first, then what was cut, then what diverged."""
-    config = small()
+    config = small(objectives=objectives)
     candidates = written(config)
     new = small(warm_start=[str(config.folder)], out=str(config.folder.parent / "new"))
     (study,) = read_earlier(new, space_of(new))
@@ -127,6 +133,11 @@ def test_earlier_studies_that_teach_nothing_are_refused(small: Make, tmp_path: P
     strange = parse_config({"space": space, "warm_start": [other.folder]})
     with pytest.raises(ConfigError, match="other' has nothing in common with this search space"):
         read_earlier(strange, space_of(strange))
+
+
+def test_several_objectives_are_refused() -> None:
+    with pytest.raises(ConfigError, match="warm_start serves one objective: remove it"):
+        parse_config({"objectives": ["accuracy", "macs"], "warm_start": ["a"]})
 
 
 def test_a_grid_needs_no_earlier_study() -> None:
