@@ -16,6 +16,7 @@ import pytest
 import typer
 from scipy.stats import kendalltau
 
+from autometa.bench.regret import summarised as searches
 from autometa.bench.warm import TRIALS
 from autometa.bench.warm_table import markdown, summarised
 from autometa.cli import app
@@ -174,3 +175,19 @@ def test_the_ranking_by_shared_weights_in_the_readme_is_the_committed_one() -> N
     assert f"{len(rows)} random networks" in section
     assert f"{result['supernet_s']:.0f} s of one core" in section
     assert f"{2 * len(rows)}\ntrainings {result['alone_s']:.0f} s" in section
+
+
+@pytest.mark.parametrize("name", ["search", "surrogates"])
+def test_the_comparison_of_searches_in_the_readme_is_the_committed_one(name: str) -> None:
+    folder = ROOT / "trials" / "reference" / "search"
+    assert (folder / f"{name}.md").read_text() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_default_needs_an_eighth_of_what_random_search_does() -> None:
+    """On every table: the regret of 500 random trials within 60 full trials, by the means."""
+    path = ROOT / "trials" / "reference" / "search" / "search.json.gz"
+    found = json.loads(gzip.decompress(path.read_bytes()))
+    tables = [Path(name) for name in ("glyphs", "omniglot", "emoji48")]
+    for row in searches(found, tables, ["autometa", "random"], "random"):
+        assert row["seeds"] >= 20
+        assert row["matches"] <= 60 or row["method"] == "random"

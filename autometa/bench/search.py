@@ -23,7 +23,7 @@ import torch
 
 from autometa.bench.regret import summarised
 from autometa.bench.replay import Point, Replay
-from autometa.bench.search_table import write_tables
+from autometa.bench.search_table import surrogate_rows, write_tables
 from autometa.bench.tables import load_table
 from autometa.config import SamplerConfig, SchedulerConfig
 from autometa.errors import ConfigError, StudyError, suggestion
@@ -116,7 +116,7 @@ def compare(
 ) -> list[Row]:
     """Run what isn't there yet; the summary's rows, one for each table and method.
 
-    Writes ``search.json.gz``, the searches' courses, ``search.csv`` and ``search.md`` into ``out``.
+    Writes ``search.json.gz``, the searches' courses, and tables of them and of the surrogates.
 
     Raises:
         StudyError: A folder holds no table, or ``out`` can't be written.
@@ -137,7 +137,7 @@ def compare(
         write_bytes_atomically(out / CURVES, gzip.compress(text.encode(), mtime=0))
         notify(key)
     rows = summarised(found, folders, [each.name for each in wanted], RANDOM.name)
-    write_tables(out, rows)
+    write_tables(out, rows, surrogate_rows(folders))
     return rows
 
 

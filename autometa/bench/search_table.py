@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from autometa.bench.regret import MARKS
+from autometa.bench.tables import load_table
 from autometa.report.frames import write_csv
 from autometa.search.folder import write_atomically
 
@@ -37,13 +38,37 @@ def _worth(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:.0f}"
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The whole table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A whole table."""
+    return "".join(
+        f"| {' | '.join(line)} |\n" for line in [columns, ["---"] * len(columns), *lines]
+    )
 
 
-def write_tables(folder: Path, rows: Sequence[Row]) -> None:
-    """``search.md`` and ``search.csv``."""
-    write_atomically(folder / "search.md", markdown(rows))
-    write_csv(pd.DataFrame(rows), folder / "search.csv")
+def surrogate_rows(folders: Sequence[Path]) -> list[Row]:
+    """How well each table's surrogate predicts final scores that it hasn't seen, and chance."""
+    tables = [load_table(folder) for folder in folders]
+    return [
+        {"table": each.name, **each.surrogate.errors()["all"], "chance": each.surrogate.chance}
+        for each in tables
+    ]
+
+
+SURROGATE = ("table", "configurations", "RMSE", "R²", "Kendall's τ", "SD over seeds")
+
+
+def surrogate_cells(row: Row) -> tuple[str, ...]:
+    """A line of the table of surrogates; errors in points."""
+    rmse, chance = (f"{100 * row[key]:.1f}" for key in ("rmse", "chance"))
+    fits = (f"{row['r2']:.2f}", f"{row['kendall_tau']:.2f}")
+    return row["table"], str(row["configurations"]), rmse, *fits, chance
+
+
+def write_tables(folder: Path, rows: Sequence[Row], surrogates: Sequence[Row]) -> None:
+    """``search.md`` and ``search.csv``, ``surrogates.md`` and ``surrogates.csv``."""
+    for name, columns, lines, values in (
+        ("search", COLUMNS, [cells(row) for row in rows], rows),
+        ("surrogates", SURROGATE, [surrogate_cells(row) for row in surrogates], surrogates),
+    ):
+        write_atomically(folder / f"{name}.md", markdown(columns, lines))
+        write_csv(pd.DataFrame(values), folder / f"{name}.csv")

@@ -66,6 +66,10 @@ def test_the_command_replays_and_keeps_what_it_has(
     assert (frame["regret_60"] <= frame["regret_10"]).all()
     assert frame["regret_60"].min() >= 0
     assert "evolution / asha" in (out / "search.md").read_text()
+    surrogates = pd.read_csv(out / "surrogates.csv")
+    assert list(surrogates["configurations"]) == [60]
+    assert surrogates["rmse"].max() < 0.01, "it says how far off it is"
+    assert "formula | 60" in (out / "surrogates.md").read_text()
     before = (out / "search.json.gz").read_bytes()
     again = autometa(*arguments)
     assert "formula | evolution / asha" not in again.out, "nothing is searched again"
