@@ -120,7 +120,7 @@ class PartView(optuna.Study):
         belongs: Callable[[Params], bool],
     ) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler)
-        self._own, self._belongs = own, belongs
+        self._study, self._own, self._belongs = study, own, belongs
 
     def _get_trials(
         self,
@@ -128,7 +128,7 @@ class PartView(optuna.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
+        trials = self._study._get_trials(deepcopy, states, use_cache)
         return [self._shown(trial) for trial in trials if self._belongs(trial.params)]
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:

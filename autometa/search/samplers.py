@@ -34,6 +34,7 @@ from optuna.samplers import (
 )
 
 from autometa.config import SamplerConfig
+from autometa.search.bounded import BoundedSampler
 from autometa.search.evolution import EvolutionSampler
 from autometa.search.parted import Part, PartedSampler
 
@@ -62,15 +63,21 @@ def make_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
     """The sampler for one trial, seeded by its number: a resumed search proposes the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        if not config.parts:
-            return _one(config.name, config, seed, number)
-        parts = config.parts | {"*": config.name}
-        return PartedSampler(
-            [
-                Part(pattern, _one(name, config, seed, number), name in JOINT)
-                for pattern, name in parts.items()
-            ]
-        )
+        whole = _whole(config, seed, number)
+    # A grid has to know every point that was tried.
+    return whole if config.name == "grid" else BoundedSampler(whole)
+
+
+def _whole(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    if not config.parts:
+        return _one(config.name, config, seed, number)
+    parts = config.parts | {"*": config.name}
+    return PartedSampler(
+        [
+            Part(pattern, _one(name, config, seed, number), name in JOINT)
+            for pattern, name in parts.items()
+        ]
+    )
 
 
 def _one(name: str, config: SamplerConfig, seed: int, number: int) -> BaseSampler:
