@@ -26,12 +26,12 @@ from autometa import episodes
 from autometa.bench.table import write_tables
 from autometa.config import BaselineConfig, StudyConfig
 from autometa.episodes import Dataset
-from autometa.errors import ConfigError, StudyError
+from autometa.errors import ConfigError
 from autometa.learners import LEARNERS
 from autometa.learners.hyper_json import to_json
 from autometa.report.text import score_text
 from autometa.search.cluster import KEPT_MEMORY
-from autometa.search.folder import StudyFolder, write_json
+from autometa.search.folder import StudyFolder, make_out, write_json
 from autometa.search.run import DIRECTIONS, absolute, published
 from autometa.search.study import METRICS
 from autometa.trial import (
@@ -138,11 +138,7 @@ def _told(spec: TrialSpec) -> dict[str, Any]:
 
 def _earlier(folder: Path, specs: dict[str, TrialSpec], head: dict[str, Any]) -> dict[str, Row]:
     """Rows of an earlier run that still are what would be measured now."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror
-        raise StudyError(f"out is {str(folder)!r}, which can't be made: {reason}") from None
+    make_out(folder)
     earlier = StudyFolder(folder).read_json(folder / RESULTS)
     if earlier is None or any(earlier.get(key) != head[key] for key in ("data", "test_tasks")):
         return {}

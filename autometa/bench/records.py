@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa.errors import StudyError
-from autometa.search.folder import StudyFolder, write_bytes_atomically, write_json
+from autometa.search.folder import StudyFolder, make_out, write_bytes_atomically, write_json
 
 CURVES = "curves.jsonl.gz"
 ABOUT = "about.json"
@@ -75,11 +75,7 @@ def check_same(folder: Path, about: dict[str, Any]) -> None:
     Raises:
         StudyError: The folder can't be made, or holds records of something else.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror
-        raise StudyError(f"out is {str(folder)!r}, which can't be made: {reason}") from None
+    make_out(folder)
     earlier = StudyFolder(folder).read_json(folder / ABOUT)
     for key in about if earlier else ():
         if earlier and earlier.get(key) != about[key]:

@@ -27,7 +27,7 @@ from autometa.bench.search_table import surrogate_rows, write_tables
 from autometa.bench.tables import load_table
 from autometa.config import SamplerConfig, SchedulerConfig
 from autometa.errors import ConfigError, StudyError, suggestion
-from autometa.search.folder import write_bytes_atomically
+from autometa.search.folder import make_out, write_bytes_atomically
 
 CURVES = "search.json.gz"
 WORTH = 60
@@ -142,8 +142,8 @@ def compare(
 
 
 def _earlier(out: Path) -> dict[str, Any]:
+    make_out(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] = json.loads(gzip.decompress((out / CURVES).read_bytes()))
     except FileNotFoundError:
         return {}

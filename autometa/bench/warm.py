@@ -28,7 +28,7 @@ from autometa.bench.tables import load_table
 from autometa.bench.warm_table import markdown, summarised
 from autometa.errors import ConfigError
 from autometa.search.earlier import EarlierStudy, ranked
-from autometa.search.folder import write_atomically, write_bytes_atomically
+from autometa.search.folder import make_out, write_atomically, write_bytes_atomically
 from autometa.search.space import SearchSpace
 
 TRIALS = 50
@@ -60,10 +60,7 @@ def compare(
     tables = {folder.name: load_table(folder) for folder in folders}
     if len(tables) < 2:
         raise ConfigError("bench warm-start needs at least two tables of different names")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out is {str(out)!r}, which can't be made: {error.strerror}") from None
+    make_out(out)
     with ProcessPoolExecutor(
         concurrency, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet
     ) as pool:

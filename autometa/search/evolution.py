@@ -14,10 +14,11 @@ from typing import Any
 
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from autometa.search.independent import IndependentSampler
 from autometa.search.study import curve_of
 
 ATTEMPTS = 20
@@ -26,7 +27,7 @@ ATTEMPTS = 20
 Genes = dict[str, tuple[Any, BaseDistribution]]
 
 
-class EvolutionSampler(BaseSampler):
+class EvolutionSampler(IndependentSampler):
     """One proposal: a child of the best of a few, drawn among the youngest of those that ended.
 
     A child has its parents' values, but for one parameter, which is drawn anew; and for parameters
@@ -48,18 +49,6 @@ class EvolutionSampler(BaseSampler):
         self._population, self._tournament = population, tournament
         self._crossover, self._startup = crossover, startup
         self._child: tuple[int, Genes] | None = None
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Nothing: a child's parameters are known as they are asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing, as there is no relative space."""
-        return {}
 
     def sample_independent(
         self,

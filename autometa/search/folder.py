@@ -46,6 +46,19 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def make_out(folder: Path) -> None:
+    """Make the folder of a command's ``out`` where it isn't there yet.
+
+    Raises:
+        StudyError: It can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise StudyError(f"out is {str(folder)!r}, which can't be made: {reason}") from None
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """Paths of a study, and the little that is kept in plain files."""

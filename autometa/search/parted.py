@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from autometa.search.independent import IndependentSampler
+
 STRUCTURE = re.compile(r"(learner|backbone)|.+\.(depth|nodes|inner_steps|mode|groups|form)")
 """Parameters that decide which others there are: the shape of networks and of rate vectors."""
 
@@ -43,7 +45,7 @@ class Proposal:
     values: Params
 
 
-class PartedSampler(BaseSampler):
+class PartedSampler(IndependentSampler):
     """Each parameter is proposed by the first part that its name fits.
 
     A part's sampler sees trials that have the part's parameters only, with their scores, and
@@ -57,18 +59,6 @@ class PartedSampler(BaseSampler):
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
         self._proposals: dict[int, Proposal] = {}
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Nothing: parts are proposed as they are asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing, as there is no relative space."""
-        return {}
 
     def sample_independent(
         self,

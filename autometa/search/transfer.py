@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.search.earlier import ENDED, EarlierStudy, EarlierTrial, fitting, ranks
 from autometa.search.evolution import fitness
+from autometa.search.independent import IndependentSampler
 from autometa.search.study import REJECTED
 
 TRANSFERRED = "transferred"
@@ -103,7 +104,7 @@ def transferred(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(TRANSFERRED, False))
 
 
-class TransferSampler(BaseSampler):
+class TransferSampler(IndependentSampler):
     """One transferred proposal.
 
     Args:
@@ -123,18 +124,6 @@ class TransferSampler(BaseSampler):
         self._earlier, self._member, self._own = earlier, member, own
         self._seen: list[FrozenTrial] | None = None
         self._tpe = TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Nothing: what is asked for is known no earlier."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing, as there is no relative space."""
-        return {}
 
     def sample_independent(
         self,
