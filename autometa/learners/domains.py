@@ -50,7 +50,7 @@ class Rates:
     high: float
     groups: tuple[str, ...] = ("scalar", "layer", "parameter")
     modes: tuple[str, ...] = ("searched", "learned")
-    forms: tuple[str, ...] = ("entries",)
+    forms: tuple[str, ...] = ("product",)
     steps: str = "inner_steps"
 
 

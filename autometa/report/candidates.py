@@ -99,8 +99,8 @@ def rate_tables(candidate: dict[str, Any], params: dict[str, Any]) -> list[RateT
 
 
 def _columns(vector: str, params: dict[str, Any], count: int) -> tuple[str, ...]:
-    """Group names as the sampled parameters have them: ``maml.inner_lr[0][conv3]``."""
-    pattern = re.compile(re.escape(vector) + r"\[0\]\[(.+)\]")
+    """Group names as the sampled parameters have them: ``maml.inner_lr.scale[conv3]``."""
+    pattern = re.compile(re.escape(vector) + r"(?:\[0\]|\.scale|\.group)\[(.+)\]")
     names = tuple(found[1] for found in map(pattern.fullmatch, params) if found)
     if len(names) == count:
         return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -74,10 +75,10 @@ def check_rates(candidate: Candidate, seen: dict[str, Any]) -> None:
     """The vector has an entry a step and group, or one initial value where it is learned."""
     hyper = from_json(MAMLHyper, candidate.hyper)
     rates, depth = hyper.inner_lr, int(candidate.architecture["depth"])
-    entries = {name for name in seen if name.startswith("maml.inner_lr[")}
+    own = {name for name in seen if name.startswith("maml.inner_lr")}
+    numbers = own - {"maml.inner_lr.mode", "maml.inner_lr.groups"}
     if rates.mode == "learned":
-        assert not entries
-        assert "maml.inner_lr.init" in seen
+        assert numbers == {"maml.inner_lr.init"}
         return
     assert rates.mode == "searched"
     layers = [*(f"conv{i}" for i in range(1, depth + 1)), "head"]
@@ -86,11 +87,12 @@ def check_rates(candidate: Candidate, seen: dict[str, Any]) -> None:
     elif rates.groups == "layer":
         columns = layers
     else:
-        columns = sorted({name.split("[")[2][:-1] for name in entries})
+        columns = sorted(name.partition("[")[2][:-1] for name in numbers if "[" in name)
         assert {name.split(".")[0] for name in columns} == set(layers)
         assert {"head.weight", "head.bias", "conv1.norm.weight"} <= set(columns)
-    expected = {f"maml.inner_lr[{s}][{c}]" for s in range(hyper.inner_steps) for c in columns}
-    assert entries == expected
+    scales = {f"maml.inner_lr.scale[{c}]" for c in columns} if columns != ["all"] else set()
+    decay = {"maml.inner_lr.decay"} if hyper.inner_steps > 1 else set()
+    assert numbers == {"maml.inner_lr.base"} | scales | decay
     assert len(rates.values) == hyper.inner_steps
     assert all(len(row) == len(columns) for row in rates.values)
 
@@ -297,6 +299,5 @@ def test_the_table_names_what_is_sampled() -> None:
         trial = study.ask()
         SPACE.sample(trial)
         for name in trial.params:
-            general = "maml.inner_lr[step][group]" if name.startswith("maml.inner_lr[") else name
-            assert general in listed
+            assert re.sub(r"\.scale\[.+\]", ".scale[group]", name) in listed
         study.tell(trial, 0.0)
