@@ -107,17 +107,17 @@ class ValidationConfig(Part):
     tasks: Tasks = Field(100, description="meta-validation tasks of a scoring")
 
 
-SamplerName = Literal[
-    "tpe", "grouped_tpe", "gp", "cmaes", "nsga2", "nsga3", "evolution", "qmc", "random", "grid"
-]
-
 ONE_OBJECTIVE = ("cmaes", "evolution")
 
 
 class SamplerConfig(Part):
-    name: SamplerName = "tpe"
+    name: str = Field(
+        "tpe",
+        description="tpe, grouped_tpe, gp, cmaes, nsga2, nsga3, evolution, qmc, random, grid, or "
+        "one of another package",
+    )
     startup_trials: Count = Field(10, description="random trials before the model proposes")
-    parts: dict[str, SamplerName] = Field(
+    parts: dict[str, str] = Field(
         {}, description="pattern of parameters' names → their own sampler; the first that fits"
     )
 

@@ -43,7 +43,13 @@ class EvolutionSampler(IndependentSampler):
     """
 
     def __init__(
-        self, seed: int, *, population: int, tournament: int, crossover: float, startup: int
+        self,
+        seed: int | None = None,
+        *,
+        population: int = 20,
+        tournament: int = 5,
+        crossover: float = 0.5,
+        startup: int = 10,
     ) -> None:
         self._random, self._anew = Random(seed), RandomSampler(seed=seed)
         self._population, self._tournament = population, tournament

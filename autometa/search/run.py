@@ -24,6 +24,7 @@ from autometa.search.domains import Fixed
 from autometa.search.earlier import read_earlier, to_text
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.folder import StudyFolder, create_folder, write_json
+from autometa.search.samplers import check_samplers
 from autometa.search.space import (
     Candidate,
     SearchSpace,
@@ -109,6 +110,7 @@ def plan(config: StudyConfig) -> Plan:
         for augment in learner.options("augment"):
             data.source("train", shape, augment=augment)
     check_limits(space)
+    check_samplers(config.sampler)
     if config.sampler.name == "grid":
         check_grid(space)
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)

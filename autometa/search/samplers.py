@@ -12,6 +12,10 @@ do ``evolution`` and ``grid``, which tries every point of a space that has no co
 
 With ``parts``, each part of a space has its own sampler, and joint ones see only trials of the
 same structure: ``{"*.inner_lr*": cmaes, "conv.*": evolution}``.
+
+Samplers of other packages join as entry points of ``autometa.samplers``: a function of the study's
+:class:`SamplerConfig`, its seed and the number of the trial, like those here. Ours are plain Optuna
+samplers, for any study: ``study.optimize(f, sampler=EvolutionSampler(seed=0))``.
 """
 
 from __future__ import annotations
@@ -34,19 +38,25 @@ from optuna.samplers import (
 )
 
 from autometa.config import SamplerConfig
+from autometa.errors import ConfigError
+from autometa.registry import Registry
 from autometa.search.bounded import BoundedSampler
 from autometa.search.evolution import EvolutionSampler
 from autometa.search.parted import Part, PartedSampler
 
 POPULATION = 20
-"""Of a generation of the evolutionary samplers; Optuna's 50 would be a whole study."""
-TOURNAMENT = 5
-CROSSOVER = 0.5
+"""Of a generation of NSGA; Optuna's 50 would be a whole study."""
 
-JOINT = frozenset({"gp", "cmaes", "nsga2", "nsga3", "qmc"})
-"""Those that model what all trials have in common."""
+JOINT = ("gp", "cmaes", "nsga2", "nsga3", "qmc")
+"""Ours that model what all trials have in common; those of other packages may."""
+INDEPENDENT = ("tpe", "grouped_tpe", "evolution", "random", "grid")
+SAMPLERS = Registry(
+    "sampler",
+    "autometa.samplers",
+    {name: f"autometa.search.samplers:{name}" for name in (*JOINT, *INDEPENDENT)},
+)
 
-Factory = Callable[[SamplerConfig, int], BaseSampler]
+Factory = Callable[[SamplerConfig, int, int], BaseSampler]
 
 
 class GridSampler(BruteForceSampler):
@@ -59,6 +69,21 @@ class GridSampler(BruteForceSampler):
         """Nothing: whoever asks sees that a point comes again, and ends the search."""
 
 
+def check_samplers(config: SamplerConfig) -> None:
+    """Refuse samplers that don't exist.
+
+    Raises:
+        ConfigError: A name that no sampler has, or a package's that can't be imported.
+    """
+    fields = {"sampler.name": config.name}
+    fields |= {f"sampler.parts.{pattern}": name for pattern, name in config.parts.items()}
+    for field, name in fields.items():
+        try:
+            SAMPLERS.load(name)
+        except ConfigError as error:
+            raise ConfigError(f"{field}: {error}") from None
+
+
 def make_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
     """The sampler for one trial, seeded by its number: a resumed search proposes the same."""
     with warnings.catch_warnings():
@@ -69,32 +94,33 @@ def make_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
 
 
 def _whole(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    def one(name: str) -> BaseSampler:
+        factory: Factory = SAMPLERS.load(name)
+        return factory(config, seed, number)
+
     if not config.parts:
-        return _one(config.name, config, seed, number)
+        return one(config.name)
     parts = config.parts | {"*": config.name}
     return PartedSampler(
-        [
-            Part(pattern, _one(name, config, seed, number), name in JOINT)
-            for pattern, name in parts.items()
-        ]
+        [Part(pattern, one(name), name not in INDEPENDENT) for pattern, name in parts.items()]
     )
 
 
-def _one(name: str, config: SamplerConfig, seed: int, number: int) -> BaseSampler:
-    mixed = (seed * 1_000_003 + number) % 2**32
-    if name == "qmc":  # a sequence needs one seed from its first point to its last
-        shared = _beside_tpe(config, mixed) | {"seed": seed % 2**32}
-        return QMCSampler(scramble=True, warn_asynchronous_seeding=False, **shared)
-    return FACTORIES[name](config, mixed)
+def mixed(seed: int, number: int) -> int:
+    """A seed of a single proposal."""
+    return (seed * 1_000_003 + number) % 2**32
 
 
-def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, n_startup_trials=config.startup_trials, constant_liar=True)
+def tpe(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's TPE, each dimension by itself."""
+    startup = config.startup_trials
+    return TPESampler(seed=mixed(seed, number), n_startup_trials=startup, constant_liar=True)
 
 
-def _grouped_tpe(config: SamplerConfig, seed: int) -> BaseSampler:
+def grouped_tpe(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's multivariate TPE, in groups of dimensions that trials have together."""
     return TPESampler(
-        seed=seed,
+        seed=mixed(seed, number),
         n_startup_trials=config.startup_trials,
         multivariate=True,
         group=True,
@@ -102,40 +128,54 @@ def _grouped_tpe(config: SamplerConfig, seed: int) -> BaseSampler:
     )
 
 
-def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
-    return GPSampler(n_startup_trials=config.startup_trials, **_beside_tpe(config, seed))
+def gp(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's Gaussian process."""
+    return GPSampler(n_startup_trials=config.startup_trials, **_beside_tpe(config, seed, number))
 
 
-def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
+def cmaes(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's CMA-ES."""
     # Without the trials that were cut, a search with ASHA leaves it next to nothing.
-    shared = _beside_tpe(config, seed) | {"consider_pruned_trials": True}
+    shared = _beside_tpe(config, seed, number) | {"consider_pruned_trials": True}
     return CmaEsSampler(n_startup_trials=config.startup_trials, **shared)
 
 
-def _evolution(config: SamplerConfig, seed: int) -> BaseSampler:
-    return EvolutionSampler(
-        seed,
-        population=POPULATION,
-        tournament=TOURNAMENT,
-        crossover=CROSSOVER,
-        startup=config.startup_trials,
-    )
+def qmc(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's quasi-Monte Carlo: a sequence needs one seed from its first point to its last."""
+    shared = _beside_tpe(config, seed, number) | {"seed": seed % 2**32}
+    return QMCSampler(scramble=True, warn_asynchronous_seeding=False, **shared)
 
 
-def _beside_tpe(config: SamplerConfig, seed: int) -> dict[str, Any]:
+def evolution(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Regularised evolution."""
+    return EvolutionSampler(mixed(seed, number), startup=config.startup_trials)
+
+
+def nsga2(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's NSGA-II."""
+    return NSGAIISampler(population_size=POPULATION, seed=mixed(seed, number))
+
+
+def nsga3(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's NSGA-III."""
+    return NSGAIIISampler(population_size=POPULATION, seed=mixed(seed, number))
+
+
+def random(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Optuna's random sampler."""
+    return RandomSampler(seed=mixed(seed, number))
+
+
+def grid(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
+    """Every point of a space without continuous dimensions."""
+    return GridSampler(mixed(seed, number))
+
+
+def _beside_tpe(config: SamplerConfig, seed: int, number: int) -> dict[str, Any]:
     """TPE proposes what a sampler leaves, and nobody is warned of it."""
-    rest = _tpe(config, seed)
-    return {"seed": seed, "independent_sampler": rest, "warn_independent_sampling": False}
-
-
-FACTORIES: dict[str, Factory] = {
-    "tpe": _tpe,
-    "grouped_tpe": _grouped_tpe,
-    "gp": _gp,
-    "cmaes": _cmaes,
-    "nsga2": lambda _, seed: NSGAIISampler(population_size=POPULATION, seed=seed),
-    "nsga3": lambda _, seed: NSGAIIISampler(population_size=POPULATION, seed=seed),
-    "evolution": _evolution,
-    "grid": lambda _, seed: GridSampler(seed),
-    "random": lambda _, seed: RandomSampler(seed=seed),
-}
+    rest = tpe(config, seed, number)
+    return {
+        "seed": mixed(seed, number),
+        "independent_sampler": rest,
+        "warn_independent_sampling": False,
+    }

@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autometa.search.earlier import ENDED, EarlierStudy, EarlierTrial, fitting, ranks
 from autometa.search.evolution import fitness
 from autometa.search.independent import IndependentSampler
+from autometa.search.samplers import mixed
 from autometa.search.study import REJECTED
 
 TRANSFERRED = "transferred"
@@ -63,12 +64,12 @@ class Transfer:
         if not self._trials or number == FIRST_OWN:
             return own
         trials = study.get_trials(deepcopy=False)
-        mixed = (seed * 1_000_003 + number) % 2**32
-        if Random(mixed).random() >= trust(trials, study.direction):
+        own_seed = mixed(seed, number)
+        if Random(own_seed).random() >= trust(trials, study.direction):
             return own
         used = sum(transferred(t) and "candidate" in t.user_attrs for t in trials)
         member = self._portfolio[used] if used < len(self._portfolio) else None
-        return TransferSampler(self._trials, member, own, mixed)
+        return TransferSampler(self._trials, member, own, own_seed)
 
 
 def portfolio(studies: Sequence[EarlierStudy]) -> list[EarlierTrial]:
