@@ -100,11 +100,17 @@ class BudgetConfig(Part):
     trials: Count = Field(50, description="trials of the search, those cut early included")
     time: Duration | None = Field(None, description="longest search, without finalists: 30m, 2h")
     iterations: Count = Field(1000, description="meta-iterations of a full trial")
+    trial_time: Duration | None = Field(
+        None, description="training time of a full trial, whose shares `iterations` then count"
+    )
 
 
 class ValidationConfig(Part):
     every: Count = Field(50, description="meta-iterations between two scorings of a trial")
     tasks: Tasks = Field(100, description="meta-validation tasks of a scoring")
+    max_tasks: Tasks | None = Field(
+        None, description="tasks of one so close that fewer can't decide; default: no more"
+    )
 
 
 ONE_OBJECTIVE = ("cmaes", "evolution")
@@ -132,10 +138,15 @@ class SamplerConfig(Part):
 
 
 class SchedulerConfig(Part):
-    name: Literal["asha", "hyperband", "median", "none"] = "asha"
-    grace: Count = Field(100, description="meta-iterations before a trial may be cut")
+    name: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    grace: Count = Field(
+        100, description="meta-iterations before a trial may be cut; pbt: between comparisons"
+    )
     reduction_factor: Annotated[float, Field(gt=1)] = Field(
         3.0, description="one of this many trials passes each rung"
+    )
+    share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.25, description="pbt: share of trials that are cut, and of those that have heirs"
     )
 
 
@@ -232,6 +243,14 @@ class StudyConfig(Part):
                 f"budget.iterations ({budget})"
             )
         self._check_objectives()
+        if self.scheduler.name == "pbt":
+            self._check_population()
+        validation = self.validation
+        if validation.max_tasks is not None and validation.max_tasks < validation.tasks:
+            raise ValueError(
+                f"validation.max_tasks is {validation.max_tasks}, but must be at least "
+                f"validation.tasks ({validation.tasks})"
+            )
         finalists = self.finalists
         if finalists.most_tasks < finalists.tasks:
             raise ValueError(
@@ -263,6 +282,18 @@ class StudyConfig(Part):
                     f"{field} is {name!r}, which serves one objective, but objectives are {names}: "
                     "choose tpe, grouped_tpe, gp, nsga2, nsga3, qmc, random or grid"
                 )
+
+    def _check_population(self) -> None:
+        grace, every = self.scheduler.grace, self.validation.every
+        if grace % every:
+            raise ValueError(
+                f"scheduler.grace is {grace}, but pbt compares trials at their scorings: it must "
+                f"be a multiple of validation.every ({every})"
+            )
+        if self.budget.trial_time is not None:
+            raise ValueError("scheduler.name is 'pbt', which needs budget.trial_time left out")
+        if self.sampler.name == "grid":
+            raise ValueError("sampler.name is 'grid', but heirs of pbt are no points of a grid")
 
     def _check_supernet(self, supernet: SupernetConfig) -> None:
         limits = {"supernet.candidates": supernet.candidates, "budget.trials": self.budget.trials}

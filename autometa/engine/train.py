@@ -190,6 +190,8 @@ def _step(
     clip_grads_with_norm_([state.params[name] for name in grads], MAX_GRADIENT_NORM, norm)
     for group in state.optimizer.param_groups:
         group["lr"] = rate(learner.hyper, state.iteration, iterations)
+        if group["weight_decay"]:
+            group["weight_decay"] = learner.hyper.meta_weight_decay
     state.optimizer.step()
     for name, value in learner.absorb(state.params, metrics).items():
         state.params[name].copy_(value)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from autometa.config import LimitsConfig
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError
-from autometa.learners.domains import Float, Rates
+from autometa.learners.domains import Choice, Domain, Float, Int, Rates
+from autometa.search.domains import Fixed
+from autometa.search.population import OUTER
 from autometa.search.space import Candidate, RandomSuggest, SearchSpace, rows
 
 PROBES = 100
@@ -68,3 +70,29 @@ def check_grid(space: SearchSpace) -> None:
                 f"sampler.name is 'grid', but {name} is continuous: fix it, list some values, "
                 "or choose another sampler"
             )
+
+
+def check_population(space: SearchSpace) -> None:
+    """Refuse a space in which a population has nothing to explore.
+
+    Raises:
+        ConfigError: Names the first learner none of whose outer hyper-parameters is searched.
+    """
+    searched = {name for name, domain, _ in rows(space) if _open(domain)}
+    for learner in space.learners:
+        if not any(f"{learner}.{field}" in searched for field in OUTER):
+            raise ConfigError(
+                f"scheduler.name is 'pbt', but space.learners.{learner} searches none of "
+                f"{', '.join(OUTER)}, which is all that it may change in training: search one"
+            )
+
+
+def _open(domain: Domain | Fixed) -> bool:
+    """Whether there is more than one value."""
+    match domain:
+        case Choice(options):
+            return len(options) > 1
+        case Float(low, high) | Int(low, high):
+            return low < high
+        case _:
+            return False

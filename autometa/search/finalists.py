@@ -112,7 +112,7 @@ def _work(spec_json: dict[str, Any], checkpoint: str, step: Step, cpus: float) -
 def runs_of(name: str, spec: TrialSpec, config: StudyConfig) -> list[Run]:
     """One run a seed; the seeds are none that the search trained with."""
     seeds = range(config.seed + 1, config.seed + 1 + config.finalists.seeds)
-    full = replace(spec, validate_every=spec.iterations)
+    full = replace(spec, validate_every=spec.iterations, start=None)
     return [Run(name, seed, replace(full, seed=seed)) for seed in seeds]
 
 

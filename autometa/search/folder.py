@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError, StudyError
 
+CHECKPOINTS = Path("checkpoints")
 PACKAGES = ("autometa", "torch", "ray", "optuna", "nni", "numpy")
 
 
@@ -90,14 +91,14 @@ class StudyFolder:
         return self.path / "trials.csv"
 
     def checkpoint(self, name: str) -> Path:
-        return self.path / "checkpoints" / f"{name}.pt"
+        return self.path / CHECKPOINTS / f"{name}.pt"
 
     def finalist(self, name: str) -> Path:
         return self.path / "finalists" / f"{name}.json"
 
     def untouched(self) -> bool:
         """Whether the study is as it was made: no trial has left a checkpoint."""
-        checkpoints = self.path / "checkpoints"
+        checkpoints = self.path / CHECKPOINTS
         return checkpoints.is_dir() and not any(checkpoints.iterdir())
 
     def read_result(self) -> dict[str, Any] | None:
@@ -212,7 +213,7 @@ def create_folder(
     except OSError as error:
         raise _unwritable(path, error) from None
     try:
-        for name in ("checkpoints", "finalists"):
+        for name in (CHECKPOINTS, "finalists"):
             (temporary / name).mkdir()
         text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
         write_atomically(temporary / "study.yaml", text)

@@ -17,7 +17,7 @@ from autometa.config import BaselineConfig, StudyConfig, SupernetConfig, parse_c
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, StudyError, suggestion
 from autometa.learners.hyper_json import to_json
-from autometa.search.checks import check_grid, check_limits, check_objectives
+from autometa.search.checks import check_grid, check_limits, check_objectives, check_population
 from autometa.search.cluster import check_resources, ray_session
 from autometa.search.conclude import conclude
 from autometa.search.domains import Fixed
@@ -76,7 +76,7 @@ class Plan:
 
 def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
     """The trial of a candidate in a study."""
-    initial = candidate.get("initial")
+    initial, start = (candidate.get(name) for name in ("initial", "start"))
     return TrialSpec(
         learner=candidate["learner"],
         hyper=candidate["hyper"],
@@ -90,6 +90,9 @@ def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
         validate_every=config.validation.every,
         validation_tasks=config.validation.tasks,
         initial=str((config.folder / initial).absolute()) if initial else None,
+        seconds=config.budget.trial_time,
+        earlier=tuple((until, hyper) for until, hyper in candidate.get("earlier", ())),
+        start=str((config.folder / start).absolute()) if start else None,
     )
 
 
@@ -113,6 +116,8 @@ def plan(config: StudyConfig) -> Plan:
     check_samplers(config.sampler)
     if config.sampler.name == "grid":
         check_grid(space)
+    if config.scheduler.name == "pbt":
+        check_population(space)
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     baseline = published(config.baseline, data) if config.baseline else None
     planned = Plan(config, data, space, baseline)
@@ -131,7 +136,9 @@ def _supernet_job(planned: Plan, given: SupernetConfig) -> Job:
         raise ConfigError(f"supernet.backbone is {name!r}: {suggestion(name, backbones)}")
     learner = BaselineConfig(learner=given.learner, backbone=name, hyper=given.hyper)
     trial = planned.spec(published(learner, planned.data, field="supernet.hyper"))
-    spec = replace(trial, iterations=given.iterations, validate_every=given.iterations)
+    spec = replace(
+        trial, iterations=given.iterations, validate_every=given.iterations, seconds=None
+    )
     job = Job(spec, backbones[name].options, planned.space.limits)
     check_learner(job, planned.data)
     return job

@@ -3,7 +3,8 @@
 All go by meta-iterations. ``asha`` (Li et al. 2020, arXiv:1810.05934) cuts at every rung all but
 the best of those that have come so far; ``hyperband`` (Li et al. 2018, arXiv:1603.06560) is the
 same with several brackets, some of which begin to cut later; ``median`` (Golovin et al. 2017,
-"Google Vizier", section 3.2.2) cuts what has never been as good as the median of the others' means.
+"Google Vizier", section 3.2.2) cuts what has never been as good as the median of the others' means;
+``pbt`` cuts the worst share at each comparison, and leaves the rest to ``population.py``.
 """
 
 from __future__ import annotations
@@ -74,6 +75,13 @@ class NamedBrackets(AsyncHyperBandScheduler):
         super().on_trial_add(tune_controller, trial)
         self._trial_info[trial.trial_id] = self._brackets[self.bracket(trial.config["name"])]
 
+    def cutoffs(self, name: str) -> list[tuple[float, float]]:
+        """(Milestone, the least score that passes) of each rung where anything is known."""
+        bracket = self._brackets[self.bracket(name)]
+        known: list[tuple[float, Any]] = [(at, bracket.cutoff(of)) for at, of in bracket._rungs]
+        sign: float = self._metric_op or 1.0
+        return [(at, sign * float(cut)) for at, cut in known if cut is not None]
+
     def bracket(self, name: str) -> int:
         """Each bracket has the same share of the budget: η^s / (s + 1) trials for s rungs.
 
@@ -104,6 +112,44 @@ class ResumableMedian(Resumable, UnpausedMedian):
     """The median stopping rule."""
 
 
+class Truncation(FIFOScheduler):
+    """Cuts a trial in the worst share of those that went on from the same meta-iteration.
+
+    "Truncation selection" of population based training (Jaderberg 2017, section 4.1.1).
+
+    Args:
+        every: Meta-iterations between comparisons.
+        end: Of the full budget, where nothing is compared.
+        share: That is cut; nothing while there are fewer than 1 / share trials.
+    """
+
+    def __init__(self, *, every: int, end: int, share: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._every, self._end, self._share = every, end, share
+        self._onward: dict[int, list[float]] = {}
+        self._maximize = True
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        self._maximize = mode == "max"
+        return bool(super().set_search_properties(metric, mode, **spec))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        iteration = result["iteration"]
+        if iteration % self._every or iteration >= self._end or math.isnan(result["score"]):
+            return self.CONTINUE
+        score = result["score"] if self._maximize else -result["score"]
+        onward = self._onward.setdefault(iteration, [])
+        worse = sum(other < score for other in onward)
+        if worse < int(self._share * (len(onward) + 1)):
+            return self.STOP
+        onward.append(score)
+        return self.CONTINUE
+
+
+class ResumableTruncation(Resumable, Truncation):
+    """The cuts of population based training."""
+
+
 def make_scheduler(config: StudyConfig, rows: Iterable[TrialRow], direction: str) -> TrialScheduler:
     """The scheduler, knowing the scores of every trial so far."""
     if config.scheduler.name == "none":
@@ -117,6 +163,21 @@ def make_scheduler(config: StudyConfig, rows: Iterable[TrialRow], direction: str
     return scheduler
 
 
+def rivals(scheduler: TrialScheduler, name: str, config: StudyConfig) -> dict[int, float]:
+    """Scoring → the score that a trial has to reach there as things stand: ASHA's and Hyperband's.
+
+    Args:
+        name: Of the trial, which tells its bracket.
+    """
+    if not isinstance(scheduler, NamedBrackets):
+        return {}
+    every, end = config.validation.every, config.budget.iterations
+    return {
+        min(math.ceil(milestone / every) * every, end): cutoff
+        for milestone, cutoff in scheduler.cutoffs(name)
+    }
+
+
 def for_tune(scheduler: TrialScheduler) -> TrialScheduler:
     """Tune sets metric and mode again, and refuses to where they are known already."""
     scheduler._metric = scheduler._mode = None  # type: ignore[attr-defined]
@@ -125,6 +186,8 @@ def for_tune(scheduler: TrialScheduler) -> TrialScheduler:
 
 def _scheduler(config: StudyConfig, earlier: Curves) -> Resumable:
     settings, end = config.scheduler, config.budget.iterations
+    if settings.name == "pbt":
+        return ResumableTruncation(earlier, every=settings.grace, end=end, share=settings.share)
     if settings.name == "median":
         return ResumableMedian(earlier, time_attr="iteration", grace_period=settings.grace)
     rungs = int(math.log(end / settings.grace) / math.log(settings.reduction_factor)) + 1

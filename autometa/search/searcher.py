@@ -21,7 +21,8 @@ from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search.earlier import EarlierStudy
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
-from autometa.search.samplers import make_sampler
+from autometa.search.population import CUT_AT, REPLACES, HeirSampler, Heritage, heritage
+from autometa.search.samplers import make_sampler, mixed
 from autometa.search.space import SearchSpace
 from autometa.search.study import (
     FAILED,
@@ -103,12 +104,17 @@ class StudySearcher(Searcher):
             return None
         for _ in range(MAX_REJECTIONS):
             number = self._proposed()
-            self._study.sampler = self._sampler(number)
+            heritage = self._heritage(number)
+            self._study.sampler = self._sampler(number, heritage)
             trial = self._study.ask()
             if isinstance(self._study.sampler, TransferSampler):
                 trial.set_user_attr(TRANSFERRED, True)
             candidate = self._space.sample(trial)
-            trial.set_user_attr("candidate", asdict(candidate))
+            sampled = asdict(candidate)
+            if heritage is not None:
+                sampled = heritage.candidate(sampled)
+                trial.set_user_attr(REPLACES, heritage.replaces)
+            trial.set_user_attr("candidate", sampled)
             if self._config.sampler.name == "grid" and self._repeats(trial):
                 self._end(trial, REJECTED, "every point of the grid has been proposed")
                 self._left, self.exhausted = 0, True
@@ -127,9 +133,17 @@ class StudySearcher(Searcher):
         trials = self._study.get_trials(deepcopy=False)
         return sum(trial.state != TrialState.WAITING for trial in trials)
 
-    def _sampler(self, number: int) -> BaseSampler:
+    def _heritage(self, number: int) -> Heritage | None:
+        scheduler = self._config.scheduler
+        if scheduler.name != "pbt":
+            return None
+        return heritage(self._study, scheduler.share, self._config.seed, number)
+
+    def _sampler(self, number: int, heritage: Heritage | None) -> BaseSampler:
         seed = self._config.seed
         own = make_sampler(self._config.sampler, seed, number)
+        if heritage is not None:
+            return HeirSampler(heritage.parent, own, mixed(seed, number))
         return self._transfer.sampler(self._study, seed, number, own)
 
     def _repeats(self, trial: optuna.Trial) -> bool:
@@ -147,9 +161,12 @@ class StudySearcher(Searcher):
             self._end(trial, FAILED, "its worker died")
             return
         self._record(trial, result)
-        cut = f"cut by the scheduler at {result['iteration']} meta-iterations"
-        end = result.get("end")
-        self._end(trial, end or PRUNED, result.get("reason", "") if end else cut)
+        if end := result.get("end"):
+            self._end(trial, end, result.get("reason", ""))
+            return
+        iteration = result["iteration"]
+        trial.set_user_attr(CUT_AT, iteration)
+        self._end(trial, PRUNED, f"cut by the scheduler at {iteration} meta-iterations")
 
     def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         iteration, score = result["iteration"], result["score"]

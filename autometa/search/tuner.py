@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from autometa.config import StudyConfig
 from autometa.search.earlier import kept_earlier
 from autometa.search.events import Event, Observer, TrialEnded
 from autometa.search.folder import StudyFolder
-from autometa.search.schedulers import for_tune, make_scheduler
+from autometa.search.schedulers import for_tune, make_scheduler, rivals
 from autometa.search.searcher import StudySearcher
 from autometa.search.space import SearchSpace
-from autometa.search.study import MAXIMIZE, counted, rows_of, score_direction, trial_name
+from autometa.search.study import (
+    MAXIMIZE,
+    best_first,
+    counted,
+    rows_of,
+    score_direction,
+    trial_name,
+)
 from autometa.search.worker import TrialWorker
 from autometa.trial import TrialSpec
 
@@ -35,9 +44,10 @@ def run_trials(
 
     def trial_config(number: int, candidate: dict[str, Any]) -> dict[str, Any]:
         name = trial_name(number, candidate)
+        spec = replace(spec_of(candidate), **_in_search(study, scheduler, name, config))
         return {
             "name": name,
-            "spec": spec_of(candidate).to_json(),
+            "spec": spec.to_json(),
             "checkpoint": str(folder.checkpoint(name).absolute()),
             "resources": trial_resources(config),
             "measure": list(config.several),
@@ -54,6 +64,7 @@ def run_trials(
         observer(event)
 
     direction = score_direction(study)
+    scheduler = make_scheduler(config, rows_of(study), direction)
     earlier = kept_earlier(config)
     searcher = StudySearcher(study, space, config, trial_config, keep_time, earlier)
     tuner = tune.Tuner(
@@ -62,7 +73,7 @@ def run_trials(
             metric="score",
             mode="max" if direction == MAXIMIZE else "min",
             search_alg=searcher,
-            scheduler=for_tune(make_scheduler(config, rows_of(study), direction)),
+            scheduler=for_tune(scheduler),
             num_samples=-1,
             max_concurrent_trials=config.resources.concurrency,
             reuse_actors=True,
@@ -82,6 +93,20 @@ def run_trials(
         searcher.close_running("the time budget was spent")
         return True
     return searcher.exhausted or counted(rows_of(study)) >= config.budget.trials
+
+
+def _in_search(
+    study: optuna.Study, scheduler: TrialScheduler, name: str, config: StudyConfig
+) -> dict[str, Any]:
+    """What a trial is told beyond its candidate: how others stand, and what to keep for them."""
+    kept = {"keep_every": config.scheduler.grace} if config.scheduler.name == "pbt" else {}
+    if config.validation.max_tasks is None:
+        return kept
+    found = rivals(scheduler, name, config)
+    best = best_first(rows_of(study), score_direction(study))
+    if len(best) >= config.finalists.count:  # the last one that would become a finalist
+        found[config.budget.iterations] = float(best[config.finalists.count - 1].score or 0.0)
+    return kept | {"most_tasks": config.validation.max_tasks, "rivals": tuple(found.items())}
 
 
 def trial_resources(config: StudyConfig) -> dict[str, float]:

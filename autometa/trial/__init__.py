@@ -1,0 +1,56 @@
+"""One trial: where learner, backbone and episodes meet. Knows neither Ray nor Optuna.
+
+A :class:`TrialSpec` is names and numbers only; :func:`run_trial` trains what it says.
+"""
+
+from autometa.trial.scoring import (
+    ADAPTATION,
+    ECE,
+    EVALUATION_BATCH_TASKS,
+    Score,
+    load_params,
+    score_checkpoint,
+)
+from autometa.trial.spec import (
+    TrialSpec,
+    build_learner,
+    dataset,
+    device,
+    episode_shape,
+    training_shape,
+    training_source,
+)
+from autometa.trial.training import (
+    COMPLETE,
+    DIVERGED,
+    ITERATIONS,
+    TASKS,
+    TrialReport,
+    kept,
+    run_trial,
+    train_to_end,
+)
+
+__all__ = [
+    "ADAPTATION",
+    "COMPLETE",
+    "DIVERGED",
+    "ECE",
+    "EVALUATION_BATCH_TASKS",
+    "ITERATIONS",
+    "TASKS",
+    "Score",
+    "TrialReport",
+    "TrialSpec",
+    "build_learner",
+    "dataset",
+    "device",
+    "episode_shape",
+    "kept",
+    "load_params",
+    "run_trial",
+    "score_checkpoint",
+    "train_to_end",
+    "training_shape",
+    "training_source",
+]
