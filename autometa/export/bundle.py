@@ -93,10 +93,21 @@ def describe(config: StudyConfig, entry: dict[str, Any]) -> dict[str, Any]:
         "parameters": candidate["parameters"],
         "macs": candidate["macs"],
         **_latency(candidate),
-        "training": {"iterations": config.budget.iterations, "seed": entry["exported_seed"]},
+        "training": _training(entry),
         "task": config.task.model_dump(),
         "data": {"name": config.data.name},
     }
+
+
+def _training(entry: dict[str, Any]) -> dict[str, Any]:
+    """How long, with which seed; of a population's winner, what its outer loop was before."""
+    candidate = entry["candidate"]
+    course = [
+        {"until": until, "hyper": {k: v for k, v in hyper.items() if v != candidate["hyper"][k]}}
+        for until, hyper in candidate.get("earlier", ())
+    ]
+    told = {"iterations": entry["spec"]["iterations"], "seed": entry["exported_seed"]}
+    return told | ({"earlier": course} if course else {})
 
 
 def _latency(candidate: dict[str, Any]) -> dict[str, float]:

@@ -35,8 +35,19 @@ def candidate_text(candidate: dict[str, Any]) -> str:
 
 
 def hyper_texts(candidate: dict[str, Any]) -> dict[str, str]:
-    """Hyper-parameter → value, short."""
-    return {name: value_text(value) for name, value in candidate.get("hyper", {}).items()}
+    """Hyper-parameter → value, short; one that changed in training with what it was before."""
+    earlier = candidate.get("earlier", ())
+    return {
+        name: value_text(value) + _before([(until, h[name]) for until, h in earlier], value)
+        for name, value in candidate.get("hyper", {}).items()
+    }
+
+
+def _before(course: list[tuple[int, Any]], value: Any) -> str:
+    """``(0.003 until 100, 0.002 until 200)``; nothing where it was the same."""
+    if all(before == value for _, before in course):
+        return ""
+    return f" ({', '.join(f'{value_text(before)} until {until}' for until, before in course)})"
 
 
 def value_text(value: Any) -> str:

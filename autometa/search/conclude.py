@@ -17,6 +17,7 @@ from autometa.search.finalists import (
     Scorer,
     Standing,
     Step,
+    as_searched,
     runs_of,
     standing,
 )
@@ -47,7 +48,11 @@ def conclude(
     rivals = list(candidates)
     if planned.baseline:
         candidates[BASELINE] = asdict(planned.baseline)
-    runs = {name: runs_of(name, planned.spec(each), config) for name, each in candidates.items()}
+    specs = {name: planned.spec(each) for name, each in candidates.items()}
+    runs = {
+        name: runs_of(name, as_searched(spec, trials.get(name)), config)
+        for name, spec in specs.items()
+    }
     score = Scorer(folder, config, observer)
     first = Step("finalists", "validation", "rescore", config.finalists.tasks, train=True)
     outcomes = score(first, [run for each in runs.values() for run in each])

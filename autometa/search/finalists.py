@@ -20,10 +20,10 @@ from autometa.config import StudyConfig
 from autometa.search.events import Observer, Phase
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.paired import Estimate, Scores, weighted
-from autometa.search.study import MAXIMIZE
+from autometa.search.study import MAXIMIZE, TrialRow
 from autometa.search.tuner import trial_resources
 from autometa.search.worker import reason_of, use_threads
-from autometa.trial import TrialSpec, score_checkpoint, train_to_end
+from autometa.trial import ITERATIONS, TrialSpec, score_checkpoint, train_to_end
 
 Outcome = dict[str, Any]
 """Of a run in a step: ``failed`` with a reason, or the fields of a score and ``seconds``."""
@@ -109,10 +109,18 @@ def _work(spec_json: dict[str, Any], checkpoint: str, step: Step, cpus: float) -
     return asdict(score) | {"seconds": seconds}
 
 
+def as_searched(spec: TrialSpec, trial: TrialRow | None) -> TrialSpec:
+    """A trial from its very beginning; where its budget is a time, as long as it was searched."""
+    whole = replace(spec, start=None)
+    if trial is None or ITERATIONS not in trial.measures:
+        return whole
+    return replace(whole, iterations=int(trial.measures[ITERATIONS]), seconds=None)
+
+
 def runs_of(name: str, spec: TrialSpec, config: StudyConfig) -> list[Run]:
     """One run a seed; the seeds are none that the search trained with."""
     seeds = range(config.seed + 1, config.seed + 1 + config.finalists.seeds)
-    full = replace(spec, validate_every=spec.iterations, start=None)
+    full = replace(spec, validate_every=spec.iterations)
     return [Run(name, seed, replace(full, seed=seed)) for seed in seeds]
 
 

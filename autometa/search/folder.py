@@ -93,6 +93,11 @@ class StudyFolder:
     def checkpoint(self, name: str) -> Path:
         return self.path / CHECKPOINTS / f"{name}.pt"
 
+    def drop_kept(self) -> None:
+        """Remove the checkpoints on the way, which no trial will go on from any more."""
+        for path in (self.path / CHECKPOINTS).glob("*@*.pt"):
+            path.unlink()
+
     def finalist(self, name: str) -> Path:
         return self.path / "finalists" / f"{name}.json"
 

@@ -16,6 +16,7 @@ import optuna
 
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
+from autometa.search.finalists import as_searched
 from autometa.search.folder import StudyFolder
 from autometa.search.rule import choose, parse_rule
 from autometa.search.run import spec_of
@@ -56,13 +57,14 @@ def pick(
         raise StudyError(
             f"--pick {text!r} picks {chosen.name}, whose weights aren't there: {checkpoint}"
         )
+    spec = as_searched(spec_of(config, chosen.candidate), chosen)
     return {
         **entry,
         "picked": text,
         "rescored": rescored,
         "confirmed": None,
         "candidate": chosen.candidate,
-        "spec": replace(spec_of(config, chosen.candidate), seed=seed).to_json(),
+        "spec": replace(spec, seed=seed).to_json(),
         "exported_seed": seed,
         "checkpoint": str(checkpoint.relative_to(folder.path)),
         "test": None,

@@ -274,6 +274,7 @@ def _drive(
             space = prepare(planned.job, space, config, study, observer)
         if not run_trials(study, space, config, planned.spec, observer):
             raise Interrupted(str(folder.path))
+        folder.drop_kept()
         write_json(folder.result, conclude(planned, folder, study, observer))
     except KeyboardInterrupt:
         raise Interrupted(str(folder.path)) from None

@@ -23,7 +23,7 @@ CURVES: dict[str, Curve] = {  # of errors, as a search of regression minimises t
     "c": {50: 4.9, 100: 3.9, 150: 3.8, 200: 3.7},
 }
 OTHERS = ("a", "b", "d", "e")
-NAMES = ("asha", "hyperband", "median")
+NAMES = ("asha", "hyperband", "median", "pbt")
 
 
 def config(name: str) -> StudyConfig:
