@@ -58,6 +58,8 @@ def record(config: StudyConfig, notify: Callable[[Record], None]) -> list[Record
     """
     if config.space.limits != LimitsConfig():
         raise ConfigError("space.limits are set, but a table is of the whole space: remove them")
+    if config.budget.trial_time is not None:
+        raise ConfigError("budget.trial_time is set, but a table counts meta-iterations: remove it")
     planned = plan(config)
     config, folder = planned.config, planned.config.folder
     check_same(folder, _about(planned))
