@@ -53,7 +53,7 @@ def seconds(space: SearchSpace, name: str, study: optuna.Study) -> float:
     found = []
     for number in range(PROPOSALS):
         start = time.perf_counter()
-        study.sampler = make_sampler(SamplerConfig(name=name), 0, number)  # type: ignore[arg-type]
+        study.sampler = make_sampler(SamplerConfig(name=name), 0, number)
         trial = study.ask()
         space.sample(trial)
         found.append(time.perf_counter() - start)

@@ -1,10 +1,10 @@
 """How well a super-net ranks networks: Kendall's τ with the scores of networks trained alone.
 
-python -m benchmarks.supernet_ranking [FOLDER]
+python -m benchmarks.supernet_ranking [FOLDER [SPACE]]
 
-Random networks of the ``conv`` space are scored with the weights of one super-net, and each is
-trained alone, twice, by the same learner: 5-way 1-shot glyphs of 14 × 14 pixels on one thread.
-FOLDER/ranking.json keeps what is done, so a run that was stopped goes on.
+Random networks of a space (``conv`` or ``cell``) are scored with the weights of one super-net, and
+each is trained alone, twice, by the same learner: 5-way 1-shot glyphs of 14 × 14 pixels on one
+thread. FOLDER/ranking.json keeps what is done, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ SEEDS = (0, 1)
 SUPERNET_ITERATIONS, SUPERNET_TASKS = 4000, 200
 ALONE_ITERATIONS, ALONE_TASKS = 400, 400
 SAVE_EVERY_ITERATIONS = 500
-WIDTHS = (16, 32, 48, 64)
+LEFT: dict[str, dict[str, tuple[Any, ...]]] = {
+    "conv": {"width": (16, 32, 48, 64)},
+    "cell": {"width": (8, 16), "depth": (2, 3), "nodes": (2, 3), "stem_stride": (1,)},
+}
+"""What is left of a space, so that a network trains in seconds."""
 IMAGE = (1, 14, 14)
 RESAMPLES = 2000
 
@@ -43,14 +47,14 @@ HYPER = ProtoNetHyper(meta_lr=0.003, way_factor=1, meta_schedule="cosine")
 TASK = {"ways": 5, "shots": 1, "queries": 5, "within_groups": False, "train_within_groups": False}
 
 
-def setting() -> Job:
+def setting(name: str) -> Job:
     """The super-net; its spec with another architecture and budget is a network alone."""
-    space = BACKBONES.load("conv")()
-    options = {**space.choices(IMAGE), "width": WIDTHS}
+    space = BACKBONES.load(name)()
+    options = {**space.choices(IMAGE), **LEFT[name]}
     spec = TrialSpec(
         learner="protonet",
         hyper=to_json(HYPER),
-        backbone="conv",
+        backbone=name,
         architecture=space.default(),
         data="glyphs",
         data_options={"image_size": IMAGE[-1]},
@@ -68,7 +72,7 @@ def networks(job: Job) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     choices = job.paths(IMAGE).choices
     for number in range(10 * NETWORKS):
-        sample, backbone = choices.sample(RandomSuggest(f"network {number}"), "conv")
+        sample, backbone = choices.sample(RandomSuggest(f"network {number}"), job.spec.backbone)
         sizes = {"parameters": backbone.parameters, "macs": backbone.macs}
         if all(row["architecture"] != sample for row in rows):
             rows.append({"architecture": sample, **sizes, "alone": []})
@@ -118,10 +122,10 @@ def taus(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found | {"second_seed": tau(second, first)}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, space: str) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    path, job = folder / "ranking.json", setting()
+    path, job = folder / "ranking.json", setting(space)
     fresh = {"job": job.to_json(), "rows": networks(job), "alone_s": 0.0}
     results = StudyFolder(folder).read_json(path) or fresh
     if "supernet_s" not in results:
@@ -141,4 +145,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "trials/supernet"))
+    given = dict(enumerate(sys.argv))
+    main(Path(given.get(1, "trials/supernet")), given.get(2, "conv"))
