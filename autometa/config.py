@@ -163,7 +163,7 @@ class FinalistsConfig(Part):
         return 4 * self.tasks if self.max_tasks is None else self.max_tasks
 
 
-Objective = Literal["accuracy", "mse", "parameters", "macs", "adaptation", "ece"]
+Objective = Literal["accuracy", "mse", "parameters", "macs", "adaptation", "memory", "ece"]
 
 
 class TestConfig(Part):

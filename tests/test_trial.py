@@ -40,7 +40,7 @@ def reports(path: Path, spec: TrialSpec = SPEC, **options: Any) -> list[Any]:
 
 def test_measures_are_taken_at_the_end_and_change_nothing_else(tmp_path: Path) -> None:
     plain = reports(tmp_path / "plain.pt")
-    measured = reports(tmp_path / "measured.pt", measure=("accuracy", "adaptation", "ece"))
+    measured = reports(tmp_path / "measured.pt", measure=("adaptation", "memory", "ece"))
     assert [dict(r.measures) for r in plain] == [{}, {}]
     assert dict(measured[0].measures) == {}
     assert [r.score for r in measured] == [r.score for r in plain]
@@ -49,6 +49,7 @@ def test_measures_are_taken_at_the_end_and_change_nothing_else(tmp_path: Path) -
     score = score_checkpoint(SPEC, tmp_path / "plain.pt", "validation", "validation", 5)
     assert measured[1].measures["ece"] == score.ece
     assert measured[1].measures["adaptation"] > 0
+    assert measured[1].measures["memory"] > 0
 
 
 def test_a_trial_that_had_ended_keeps_its_measures(tmp_path: Path) -> None:

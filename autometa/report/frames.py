@@ -24,7 +24,7 @@ OWN_FIELDS = (
 )
 SIZES = ("parameters", "macs")
 LATENCY = "latency_ms"
-MEASURED = ("adaptation", "ece", "validation_tasks", "meta_iterations")
+MEASURED = ("adaptation", "memory", "ece", "validation_tasks", "meta_iterations")
 CURVE = ("number", "name", "iteration", "score")
 
 
@@ -32,9 +32,9 @@ def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     """One row a trial: what became of it, its network's size, then each sampled parameter.
 
     Parameters come in the order of their names; one that a trial didn't have is missing there.
-    ``latency_ms`` is a column only where the study limits it, ``adaptation`` (ms a task) and
-    ``ece`` where they are objectives, ``validation_tasks`` (of the last scoring) and
-    ``meta_iterations`` (of the full budget) where they differ between trials.
+    ``latency_ms`` is a column only where the study limits it, ``adaptation`` (ms a task),
+    ``memory`` (bytes) and ``ece`` where they are objectives, ``validation_tasks`` (of the last
+    scoring) and ``meta_iterations`` (of the full budget) where they differ between trials.
     """
     rows = list(rows)
     timed = any(row.candidate.get(LATENCY) is not None for row in rows)

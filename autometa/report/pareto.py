@@ -13,7 +13,11 @@ from autometa.search.study import MAXIMIZE, objectives_of, rows_of, score_direct
 if TYPE_CHECKING:
     import optuna
 
-UNITS = {"adaptation": "adaptation, ms a task", "ece": "calibration error (ECE)"}
+UNITS = {
+    "adaptation": "adaptation, ms a task",
+    "memory": "memory to adapt, bytes",
+    "ece": "calibration error (ECE)",
+}
 MOST_AXES = 3
 
 

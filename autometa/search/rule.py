@@ -5,7 +5,7 @@
     rule     = "best" [ "under" bound { "and" bound } ]
              | "smallest within" number ( "point" | "points" | "%" )
     bound    = number [ "k" | "M" ] measure
-    measure  = "parameters" | "macs" | "ms" | "ece"
+    measure  = "parameters" | "macs" | "ms" | "bytes" | "ece"
 
 ``best under 50k parameters and 2 ms`` is the best score of those that have less than both;
 ``smallest within 1 point`` the fewest parameters of those whose accuracy is at most one point below
@@ -21,7 +21,13 @@ from dataclasses import dataclass
 from autometa.errors import ConfigError, StudyError
 from autometa.search.study import MAXIMIZE, TrialRow
 
-MEASURES = {"parameters": "parameters", "macs": "macs", "ms": "adaptation", "ece": "ece"}
+MEASURES = {
+    "parameters": "parameters",
+    "macs": "macs",
+    "ms": "adaptation",
+    "bytes": "memory",
+    "ece": "ece",
+}
 """A rule's word → the measure of a trial."""
 
 SIZES = {"": 1.0, "k": 1e3, "M": 1e6}
@@ -64,8 +70,8 @@ def parse_rule(text: str) -> Rule:
     if found := SMALLEST.fullmatch(plain):
         return Smallest(float(found[1]), found[2] == "%")
     raise ConfigError(
-        f"--pick {text!r} is no rule: write 'best', 'best under 50k parameters' (or macs, ms, ece; "
-        "several joined by 'and') or 'smallest within 1 point'"
+        f"--pick {text!r} is no rule: write 'best', 'best under 50k parameters' (or macs, ms, "
+        "bytes, ece; several joined by 'and') or 'smallest within 1 point'"
     )
 
 

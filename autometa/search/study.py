@@ -43,7 +43,8 @@ class TrialRow:
         curve: Meta-iteration → score on meta-validation tasks.
         seconds: Training and scoring time.
         measures: What is known of it beside the score: ``parameters`` and ``macs``, and of a
-            complete trial ``adaptation`` (ms a task) and ``ece`` where they are objectives.
+            complete trial ``adaptation`` (ms a task), ``memory`` (bytes) and ``ece`` where they
+            are objectives.
     """
 
     number: int

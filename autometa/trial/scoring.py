@@ -10,12 +10,14 @@ from typing import Any
 from autometa.engine import checkpoint as checkpoints
 from autometa.engine.evaluate import meta_evaluate
 from autometa.engine.latency import latency_ms
+from autometa.engine.memory import adaptation_bytes
 from autometa.episodes import stream
 from autometa.learners.base import Learner, Params
 from autometa.trial.spec import TrialSpec, build_learner, dataset, device, episode_shape, strategy
 
 EVALUATION_BATCH_TASKS = 20
 ADAPTATION = "adaptation"
+MEMORY = "memory"
 ECE = "ece"
 ADAPTATION_TASKS = 11
 VALIDATION = "validation"
@@ -81,13 +83,16 @@ def score_tasks(
 def measures(
     spec: TrialSpec, learner: Learner[Any], params: Params, score: Score, names: Collection[str]
 ) -> dict[str, float]:
-    """Of what is named, that which can be measured: ``adaptation`` (ms a task) and ``ece``."""
-    found = {}
+    """Of what is named, that which can be measured: ``adaptation``, ``memory``, ``ece``."""
+    found: dict[str, float] = {}
     if ECE in names and score.ece is not None:
         found[ECE] = score.ece
+    if not {ADAPTATION, MEMORY} & set(names):
+        return found
+    source = dataset(spec).source(VALIDATION, episode_shape(spec.task))
+    batch = source.sample(ADAPTATION_TASKS, stream(0, ADAPTATION))
     if ADAPTATION in names:
-        source = dataset(spec).source("validation", episode_shape(spec.task))
-        found[ADAPTATION] = latency_ms(
-            learner, params, source.sample(ADAPTATION_TASKS, stream(0, ADAPTATION))
-        )
+        found[ADAPTATION] = latency_ms(learner, params, batch)
+    if MEMORY in names:
+        found[MEMORY] = adaptation_bytes(learner, params, next(iter(batch.unbind())))
     return found

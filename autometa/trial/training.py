@@ -43,8 +43,9 @@ class TrialReport:
         ci95: Half of the 95 % interval, over tasks.
         seconds: Training and scoring so far, earlier processes included.
         end: None while it goes on, else ``complete`` or ``diverged``, with its ``reason``.
-        measures: What else is known. Of a complete trial what was to be measured: ``adaptation``,
-            milliseconds to adapt to a meta-validation task and answer its queries, and ``ece``.
+        measures: What else is known. Of a complete trial what was to be measured: ``adaptation``
+            and ``memory``, milliseconds and bytes to adapt to a meta-validation task and answer
+            its queries, and ``ece``.
             Where they differ between trials, ``validation_tasks`` of this scoring and
             ``meta_iterations`` of the full budget.
     """

@@ -54,7 +54,7 @@ pytestmark = [  # Optuna leaves SQLite connections to the garbage collector
         ({"objectives": ["parameters", "accuracy"]}, r"objectives begin with 'parameters', but"),
         ({"objectives": ["accuracy", "macs", "macs"]}, r"each may stand there once"),
         ({"objectives": ["accuracy", "mse"]}, r"each may stand there once"),
-        ({"objectives": ["accuracy", "memory"]}, r"field 'objectives\.1' is 'memory'"),
+        ({"objectives": ["accuracy", "size"]}, r"field 'objectives\.1' is 'size'"),
         (
             {"objectives": ["accuracy", "macs"], "sampler": {"name": "cmaes"}},
             r"sampler\.name is 'cmaes', which serves one objective.*choose tpe",
