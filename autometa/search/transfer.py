@@ -7,10 +7,9 @@ together, each with its rank within its own study instead of its score, since sc
 tasks can't be compared but by quantiles (Salinas, Shen, Perrone: "A Quantile-based Approach for
 Hyperparameter Transfer Learning", ICML 2020, https://arxiv.org/abs/1909.13595).
 
-The rest are those of a search without them, which protects from earlier studies that mislead: the
-share of transferred proposals follows how often they were better than the others here. Feurer,
-Letham, Bakshy ("Scalable Meta-Learning for Bayesian Optimization", https://arxiv.org/abs/1802.02219)
-also weigh by agreement of ranks, but of models.
+The rest are those of a search without them, which learns from what was transferred as from its own.
+An earlier study advises the share of proposals that it is trusted with: :mod:`.agreement` says how
+far it orders the trials here as they turn out. One that misleads is given up, the others go on.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from autometa.search.agreement import Judge
 from autometa.search.earlier import ENDED, EarlierStudy, EarlierTrial, fitting, ranks
-from autometa.search.evolution import fitness
 from autometa.search.independent import IndependentSampler
 from autometa.search.samplers import mixed
-from autometa.search.study import REJECTED
 
 TRANSFERRED = "transferred"
 """Attribute of the trials that were proposed from earlier studies."""
@@ -40,36 +38,35 @@ PORTFOLIO = 5
 """Earlier trials that are proposed as they were."""
 FIRST_OWN = 1
 """Number of the first trial that is proposed without them, for comparison."""
-HOPE = 0.9
-"""How often transferred trials are expected to be better, with the weight of one comparison."""
-MOST = 0.9
-"""Share of transferred proposals that isn't exceeded, so that comparison goes on."""
-RECENT = 10
-"""Trials of either kind that are compared: what is proposed gets better on both sides."""
 
 
 class Transfer:
     """Earlier studies as a source of proposals; without any, there are none.
 
-    Nothing is kept from one proposal to the next, as with samplers: all that counts is in the
-    study's storage.
+    As with samplers, all that counts is in the study's storage: what is kept from one proposal to
+    the next follows from it.
     """
 
     def __init__(self, studies: Sequence[EarlierStudy]) -> None:
-        self._trials = [trial for study in studies for trial in study.trials]
+        self._judged = [(study, Judge(study)) for study in studies]
         self._portfolio = portfolio(studies)
 
     def sampler(self, study: optuna.Study, seed: int, number: int, own: BaseSampler) -> BaseSampler:
-        """That of the next trial: ``own``, or a :class:`TransferSampler`."""
-        if not self._trials or number == FIRST_OWN:
+        """That of the next trial: ``own``, or a :class:`TransferSampler` of the trusted studies."""
+        if number == FIRST_OWN:
             return own
         trials = study.get_trials(deepcopy=False)
         own_seed = mixed(seed, number)
-        if Random(own_seed).random() >= trust(trials, study.direction):
+        needed = Random(own_seed).random()
+        trusted = [
+            each for each, judge in self._judged if judge.trust(trials, study.direction) > needed
+        ]
+        if not trusted:
             return own
         used = sum(transferred(t) and "candidate" in t.user_attrs for t in trials)
-        member = self._portfolio[used] if used < len(self._portfolio) else None
-        return TransferSampler(self._trials, member, own, own_seed)
+        member = next(iter(self._portfolio[used : used + 1]), None)
+        earlier = [trial for each in trusted for trial in each.trials]
+        return TransferSampler(earlier, member if member in earlier else None, own, own_seed)
 
 
 def portfolio(studies: Sequence[EarlierStudy]) -> list[EarlierTrial]:
@@ -80,24 +77,6 @@ def portfolio(studies: Sequence[EarlierStudy]) -> list[EarlierTrial]:
         if each.values not in [other.values for other in found]:
             found.append(each)
     return found[:PORTFOLIO]
-
-
-def trust(trials: Sequence[FrozenTrial], direction: StudyDirection) -> float:
-    """The share of proposals that earlier studies make: 0 where they do worse than the others.
-
-    It is 2 q − 1 for the probability q that a transferred trial beats one of the study's own, in
-    which all pairs count as much as their harmonic mean of independent comparisons.
-    """
-    ended = [t for t in trials if t.state in ENDED and t.user_attrs.get("end") != REJECTED]
-    ours, others = (
-        [fitness(trial, direction) for trial in ended if transferred(trial) is kind][-RECENT:]
-        for kind in (True, False)
-    )
-    pairs = len(ours) * len(others)
-    weight = pairs / (len(ours) + len(others)) if pairs else 0.0
-    wins = sum((a > b) + (a == b) / 2 for a in ours for b in others) / pairs if pairs else 0.0
-    probability = (wins * weight + HOPE) / (weight + 1)
-    return min(MOST, max(0.0, 2 * probability - 1))
 
 
 def transferred(trial: FrozenTrial) -> bool:
