@@ -322,6 +322,7 @@ def bench_search(
 def bench_warm_start(
     tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
     seeds: Annotated[int, typer.Option(min=2, help="Searches from each start.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first searches.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path(
         "trials/bench_warm_start"
@@ -341,7 +342,14 @@ def bench_warm_start(
     def notify(done: str) -> None:
         screen.print(done, markup=False, highlight=False)
 
-    rows = compare(tables, seeds=seeds, out=out, concurrency=concurrency, notify=notify)
+    rows = compare(
+        tables,
+        seeds=seeds,
+        first_seed=first_seed,
+        out=out,
+        concurrency=concurrency,
+        notify=notify,
+    )
     screen.print(table("trials", COLUMNS, [cells(row) for row in rows]))
     typer.echo(f"table: {out / 'warm_start.md'}")
 

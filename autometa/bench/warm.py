@@ -1,9 +1,14 @@
 """Warm starts compared with cold ones on recorded trials: ``autometa bench warm-start``.
 
-For each seed, a cold search of :data:`EARLIER` trials on every table; then, on each table, searches
-that start from another's cold search or from those of all others, and searches that start from the
-same with the ranks turned round, so that the worst trials are recommended. Each trial is trained to
-the end, so trials and meta-iterations go together.
+For each seed, an earlier search of :data:`EARLIER` trials on every table, whose own seed is another
+so that it has no proposal in common with the searches that it advises. Then, on each table, a cold
+search, searches that start from another's earlier one or from those of all others, and searches
+that start from the same with the ranks turned round, so that the worst trials are recommended. All
+searches of a seed draw the same random numbers. Each trial is trained to the end, so trials and
+meta-iterations go together.
+
+A cold search's final score, which the others have to reach, is that of the earlier searches: the
+cold searches of the comparison would reach their own mean too soon whenever chance lifts it.
 """
 
 from __future__ import annotations
@@ -32,11 +37,13 @@ from autometa.search.folder import make_out, write_atomically, write_bytes_atomi
 from autometa.search.space import SearchSpace
 
 TRIALS = 50
-"""Of a cold search, whose final score a warm one has to reach."""
+"""After which a cold search has its final score, which a warm one has to reach within as many."""
+LONGER = 75
+"""Of cold and misled searches, so that they are seen to reach it too."""
 EARLIER = 100
 """Of an earlier study."""
-MISLED = 75
-"""Of a search from an earlier study that misleads: half as many again as a cold one."""
+APART = 10**6
+"""Between the seed of a search and that of its earlier studies."""
 
 Courses = dict[str, list[float]]
 Row = dict[str, Any]
@@ -46,6 +53,7 @@ def compare(
     folders: Sequence[Path],
     *,
     seeds: int,
+    first_seed: int,
     out: Path,
     concurrency: int,
     notify: Callable[[str], None],
@@ -65,12 +73,14 @@ def compare(
         concurrency, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet
     ) as pool:
         found: dict[str, list[list[float]]] = {}
-        for seed, courses in enumerate(pool.map(partial(searches, folders), range(seeds))):
+        chosen = range(first_seed, first_seed + seeds)
+        for done, courses in enumerate(pool.map(partial(searches, folders), chosen), 1):
             for key, course in courses.items():
                 found.setdefault(key, []).append(course)
-            notify(f"seed {seed + 1} of {seeds}")
+            notify(f"seed {done} of {seeds}")
     told = {name: table.configurations for name, table in tables.items()}
-    text = json.dumps({"configurations": told, "scores": found}, allow_nan=False)
+    about = {"configurations": told, "first_seed": first_seed}
+    text = json.dumps(about | {"scores": found}, allow_nan=False)
     write_bytes_atomically(out / "warm_start.json.gz", gzip.compress(text.encode(), mtime=0))
     rows = summarised(found, TRIALS)
     write_atomically(out / "warm_start.md", markdown(rows))
@@ -83,17 +93,21 @@ def _quiet() -> None:
 
 
 def searches(folders: Sequence[Path], seed: int) -> Courses:
-    """The courses of all searches with one seed: ``cold | B``, ``warm | A | B``, ``misled | …``."""
+    """The courses of all searches with one seed.
+
+    They are named ``earlier | B``, ``cold | B``, ``warm | A | B`` and ``misled | A | B``.
+    """
     found: Courses = {}
     earlier: dict[str, list[FrozenTrial]] = {}
     for folder in folders:
-        study, found[f"cold | {folder.name}"] = search(folder, seed, EARLIER)
+        study, found[f"earlier | {folder.name}"] = search(folder, seed + APART, EARLIER)
         earlier[folder.name] = study.get_trials(deepcopy=False)
+        found[f"cold | {folder.name}"] = search(folder, seed, LONGER)[1]
     for sources, target in starts(folders):
         pair = f"{' + '.join(sources)} | {target.name}"
         for kind, direction, trials in (
             ("warm", StudyDirection.MAXIMIZE, TRIALS),
-            ("misled", StudyDirection.MINIMIZE, MISLED),
+            ("misled", StudyDirection.MINIMIZE, LONGER),
         ):
             studies = [ranked(name, earlier[name], direction) for name in sources]
             found[f"{kind} | {pair}"] = search(target, seed, trials, studies)[1]

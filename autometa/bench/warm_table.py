@@ -13,57 +13,83 @@ from autometa.bench.regret import first_below
 from autometa.report.text import percent
 
 RESAMPLES = 2000
-COLUMNS = ("earlier", "new", "a cold search's end", "cold", "warm", "misled")
+KINDS = ("cold", "warm", "misled")
+COLUMNS = ("earlier", "new", "a cold search's end", *KINDS, "warm at half", "misled at 110 %")
 ALL = "all"
+HALF, TENTH_MORE = 0.5, 1.1
+"""Shares of a cold search's trials after which a warm and a misled one should be as good."""
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 Scores = Mapping[str, Sequence[Sequence[float]]]
+Courses = dict[str, Array]
 
 
 def summarised(found: Scores, trials: int) -> list[Row]:
-    """One row for each start on each table, then one for all of them.
+    """One row for each start on each table, then one for all of them, whose courses are averaged.
 
     ``cold``, ``warm`` and ``misled`` are how many trials it takes until the mean over seeds is what
-    cold searches come to after ``trials``; in the last row the means over them. Intervals are the
-    central 95 % of resampled seeds. Infinite where the score isn't reached.
+    the earlier cold searches come to after ``trials``, with the central 95 % of resampled seeds:
+    infinite where it isn't reached. ``half`` and ``more`` are what warm searches after half of the
+    trials, and misled ones after a tenth more, have before cold searches of the same seeds after
+    all of them, with half of the 95 % interval.
     """
     pairs = [key.split(" | ")[1:] for key in found if key.startswith("warm")]
+    starts = [_courses(found, *pair) for pair in pairs]
+    rows: list[Row] = [
+        {"earlier": source, "new": target} | _row(courses, trials)
+        for (source, target), courses in zip(pairs, starts, strict=True)
+    ]
+    together = {kind: np.mean([each[kind] for each in starts], axis=0) for kind in starts[0]}
+    return [*rows, {"earlier": ALL, "new": ""} | _row(together, trials)]
+
+
+def _courses(found: Scores, source: str, target: str) -> Courses:
+    """The courses [seeds, trials] of each kind, and of the searches that set the level."""
+    keys = {
+        "level": f"earlier | {target}",
+        "cold": f"cold | {target}",
+        "warm": f"warm | {source} | {target}",
+        "misled": f"misled | {source} | {target}",
+    }
+    return {kind: np.array(found[key]) for kind, key in keys.items()}
+
+
+def _row(courses: Courses, trials: int) -> Row:
     generator = np.random.default_rng(0)
-    seeds = len(next(iter(found.values())))
+    level, cold = (courses[kind][:, trials - 1] for kind in ("level", "cold"))
+    seeds = len(level)
     draws = [generator.integers(seeds, size=seeds) for _ in range(RESAMPLES)]
-    resampled = np.array([[_reached(found, p, trials, draw) for p in pairs] for draw in draws])
-    plain = np.array([_reached(found, pair, trials, np.arange(seeds)) for pair in pairs])
-    rows = []
-    for i, (source, target) in enumerate(pairs):
-        final = np.array(found[f"cold | {target}"])[:, trials - 1]
-        ci95 = 1.96 * final.std(ddof=1) / math.sqrt(seeds)
-        row = {"earlier": source, "new": target, "score": float(final.mean()), "ci95": float(ci95)}
-        rows.append(row | _intervals(plain[i], resampled[:, i]))
-    return [*rows, {"earlier": ALL, "new": ""} | _intervals(plain.mean(0), resampled.mean(1))]
-
-
-def _reached(found: Scores, pair: Sequence[str], trials: int, draw: Any) -> list[float]:
-    """Trials that cold, warm and misled searches of the drawn seeds take."""
-    source, target = pair
-    keys = (f"cold | {target}", f"warm | {source} | {target}", f"misled | {source} | {target}")
-    means = [np.array(found[key])[draw].mean(0) for key in keys]
-    return [first_below(-mean, -means[0][trials - 1]) for mean in means]
-
-
-def _intervals(values: Array, resampled: Array) -> Row:
-    ends = np.quantile(resampled, (0.025, 0.975), axis=0, method="nearest")
+    resampled = [_reached(courses, level, draw) for draw in draws]
+    ends = np.quantile(resampled, (0.025, 0.975), axis=0, method="nearest").tolist()
+    counts = zip(_reached(courses, level, np.arange(seeds)), *ends, strict=True)
+    after = {"half": ("warm", HALF), "more": ("misled", TENTH_MORE)}
     return {
-        name: [float(values[i]), float(ends[0, i]), float(ends[1, i])]
-        for i, name in enumerate(("cold", "warm", "misled"))
+        "score": _mean(level),
+        **dict(zip(KINDS, map(list, counts), strict=True)),
+        **{
+            name: _mean(courses[kind][:, round(share * trials) - 1] - cold)
+            for name, (kind, share) in after.items()
+        },
     }
 
 
+def _reached(courses: Courses, level: Array, draw: NDArray[np.int64]) -> list[float]:
+    """Trials that searches of each kind take to the level, by the means of the drawn seeds."""
+    goal = float(level[draw].mean())
+    return [first_below(-courses[kind][draw].mean(0), -goal) for kind in KINDS]
+
+
+def _mean(values: Array) -> list[float]:
+    """Mean and half of its 95 % interval over seeds."""
+    return [float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))]
+
+
 def cells(row: Row) -> tuple[str, ...]:
-    """A line of the table."""
-    score = percent(row["score"], row["ci95"]) if "score" in row else ""
-    counts = (_count(*row[name]) for name in ("cold", "warm", "misled"))
-    return row["earlier"], row["new"], score, *counts
+    """A line of the table; differences in points."""
+    counts = (_count(*row[kind]) for kind in KINDS)
+    points = (f"{100 * row[name][0]:+.1f} ± {100 * row[name][1]:.1f}" for name in ("half", "more"))
+    return row["earlier"], row["new"], percent(*row["score"]), *counts, *points
 
 
 def _count(value: float, low: float, high: float) -> str:

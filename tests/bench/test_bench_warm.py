@@ -28,19 +28,36 @@ SPACE: dict[str, Any] = {"learners": LEARNERS, "backbones": {"conv": {"depth": [
 
 def test_trials_are_counted_until_the_mean_is_a_cold_search_s() -> None:
     found = {
-        "cold | b": [[0.1, 0.5, 0.7, 0.8], [0.3, 0.3, 0.5, 0.9]],  # means 0.2, 0.4, 0.6, 0.85
-        "warm | a | b": [[0.6, 0.6, 0.6], [0.5, 0.5, 0.7]],  # 0.55, 0.55, 0.65
+        "earlier | b": [[0.0, 0.7], [0.0, 0.5]],  # 0.6 at the end
+        "cold | b": [[0.1, 0.4, 0.7, 0.8], [0.3, 0.2, 0.5, 0.9]],  # means 0.2, 0.3, 0.6, 0.85
+        "warm | a | b": [[0.6, 0.6], [0.5, 0.6]],  # 0.55, 0.6
         "misled | a | b": [[0.1, 0.2, 0.5, 0.5], [0.1, 0.2, 0.3, 0.6]],
     }
-    row, everything = summarised(found, trials=3)
-    assert (row["earlier"], row["new"], row["score"]) == ("a", "b", pytest.approx(0.6))
-    assert row["ci95"] == pytest.approx(1.96 * 0.1)  # of two, half their distance
-    assert [row[name][0] for name in ("cold", "warm", "misled")] == [3, 3, math.inf]
+    row, everything = summarised(found, trials=2)
+    assert (row["earlier"], row["new"], row["score"][0]) == ("a", "b", pytest.approx(0.6))
+    assert row["score"][1] == pytest.approx(1.96 * 0.1)  # of two, half their distance
+    assert [row[kind][0] for kind in ("cold", "warm", "misled")] == [3, 2, math.inf]
     # Drawn twice, the first seed's searches: 0.7 is never reached; the second's: 0.5 at once.
     assert row["warm"][1:] == [1, math.inf]
-    assert everything["warm"] == row["warm"]
-    assert cells(row)[2:5] == ("60.0 ± 19.6 %", "3 (3 to 3)", "3 (1 to never)")
+    # Against the same seeds' 0.4 and 0.2: warm ones after one trial, misled ones after two.
+    assert row["half"] == [pytest.approx(0.25), pytest.approx(1.96 * 0.05)]
+    assert row["more"] == [pytest.approx(-0.1), pytest.approx(1.96 * 0.1)]
+    assert cells(row)[2:5] == ("60.0 ± 19.6 %", "3 (3 to 3)", "2 (1 to never)")
+    assert cells(row)[6:] == ("+25.0 ± 9.8", "-10.0 ± 19.6")
+    assert {**everything, "earlier": "a", "new": "b"} == row, "one start is all of them"
     assert len(markdown([row, everything]).splitlines()) == 4
+
+
+def test_all_starts_together_are_their_mean_course() -> None:
+    courses = {"earlier": [0.6, 0.6], "cold": [0.2, 0.6], "misled": [0.1, 0.5]}
+    found = {f"{kind} | b": [course] * 2 for kind, course in courses.items()}
+    found = {key: found[key] for key in ("earlier | b", "cold | b")}
+    for source, warm_course in (("a", [0.9, 0.9]), ("c", [0.4, 0.5])):
+        found[f"warm | {source} | b"] = [warm_course] * 2
+        found[f"misled | {source} | b"] = [courses["misled"]] * 2
+    rows = summarised(found, trials=2)
+    assert [row["warm"][0] for row in rows] == [1, math.inf, 1]
+    assert rows[2]["half"][0] == pytest.approx((0.9 + 0.4) / 2 - 0.6)
 
 
 def test_networks_of_equal_layers_are_built_once_and_propose_the_same() -> None:
@@ -90,13 +107,15 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_every_start_is_searched_with_every_seed(
     tables: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, trials in (("TRIALS", 6), ("EARLIER", 12), ("MISLED", 9)):
+    for name, trials in (("TRIALS", 6), ("EARLIER", 12), ("LONGER", 9)):
         monkeypatch.setattr(warm, name, trials)
     found = warm.searches(tables, 0)
     lengths = {key: len(course) for key, course in found.items()}
     assert lengths == {
-        "cold | a": 12,
-        "cold | b": 12,
+        "earlier | a": 12,
+        "cold | a": 9,
+        "earlier | b": 12,
+        "cold | b": 9,
         "warm | a | b": 6,
         "warm | b | a": 6,
         "misled | a | b": 9,
@@ -104,15 +123,22 @@ def test_every_start_is_searched_with_every_seed(
     }
     assert found == warm.searches(tables, 0), "a seed decides everything"
     assert found != warm.searches(tables, 1)
+    apart = warm.searches(tables, warm.APART)
+    assert apart["cold | a"] == found["earlier | a"][:9], "an earlier study has its own seed"
     assert all(0.5 < score < 1 for course in found.values() for score in course)
 
 
 def test_what_is_written_is_what_is_shown(tables: list[Path], tmp_path: Path) -> None:
     heard: list[str] = []
-    rows = warm.compare(tables, seeds=2, out=tmp_path, concurrency=1, notify=heard.append)
+    options: dict[str, Any] = {"out": tmp_path, "concurrency": 1, "notify": heard.append}
+    rows = warm.compare(tables, seeds=2, first_seed=7, **options)
     written = json.loads(gzip.decompress((tmp_path / "warm_start.json.gz").read_bytes()))
     assert len(heard) == 2
     assert written["configurations"] == {"a": 40, "b": 40}
+    assert written["first_seed"] == 7
+    for number, seed in enumerate((7, 8)):
+        one = warm.searches(tables, seed)
+        assert {key: each[number] for key, each in written["scores"].items()} == one
     assert summarised(written["scores"], warm.TRIALS) == rows
     assert (tmp_path / "warm_start.md").read_text() == markdown(rows)
     assert [(row["earlier"], row["new"]) for row in rows[:-1]] == [("b", "a"), ("a", "b")]
@@ -120,4 +146,4 @@ def test_what_is_written_is_what_is_shown(tables: list[Path], tmp_path: Path) ->
 
 def test_one_table_is_no_comparison(tables: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two tables of different names"):
-        warm.compare(tables[:1], seeds=2, out=tmp_path, concurrency=1, notify=print)
+        warm.compare(tables[:1], seeds=2, first_seed=0, out=tmp_path, concurrency=1, notify=print)
