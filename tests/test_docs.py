@@ -109,6 +109,28 @@ def test_warm_starts_in_the_readme_are_the_committed_ones(path: Path) -> None:
     assert table == (path.parent / "warm_start.md").read_text(encoding="utf-8")
 
 
+def test_earlier_studies_do_what_the_readme_says() -> None:
+    path = ROOT / "trials" / "reference" / "warm_start" / "warm_start.json.gz"
+    scores = json.loads(gzip.decompress(path.read_bytes()))["scores"]
+    *rows, together = summarised(scores, TRIALS)
+    ahead = [(row["earlier"], row["new"]) for row in rows if row["half"][0] > row["half"][1]]
+    assert ahead == [
+        ("omniglot + emoji48", "glyphs"),
+        ("glyphs", "omniglot"),
+        ("glyphs + emoji48", "omniglot"),
+    ]
+    assert sum(row["warm"][0] <= row["cold"][0] / 2 for row in rows) == 5
+    assert together["misled"][0] <= 1.1 * together["cold"][0]
+    assert all(row["more"][0] > 0 for row in rows)
+    tenth = [
+        fmean(course[9] for course in scores[f"warm | {row['earlier']} | {row['new']}"])
+        - fmean(course[9] for course in scores[f"cold | {row['new']}"])
+        for row in rows
+    ]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"by {100 * min(tenth):.1f} to {100 * max(tenth):.1f} points" in text
+
+
 def readme_rows(heading: str) -> dict[str, list[str]]:
     """Learner → cells of the table below a heading of the README."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
