@@ -62,7 +62,7 @@ def test_a_dry_run_prints_configuration_space_and_size(autometa: Command, place:
     assert (ended.code, ended.err) == (0, "")
     config = printed_configuration(ended.out)
     assert config["data"]["name"] == "glyphs"
-    assert config["validation"] == {"every": 40, "tasks": 60}
+    assert config["validation"] == {"every": 40, "tasks": 60, "max_tasks": None}
     assert re.search(r"^maml\.inner_lr\.groups +│ \{scalar, layer\} +│ learner = maml", *in_(ended))
     assert re.search(r"^conv\.width +│ \{16, 32, 64\} +│ backbone = conv", *in_(ended))
     budget = config["budget"]
