@@ -52,6 +52,9 @@ def candidate(trial: optuna.Trial) -> Candidate:
     return Candidate(learner, hyper, "conv", architecture, 900 * width, 40_000 * width)
 
 
+LONG = "a_folder_whose_name_is_wider_than_a_phone_and_has_no_place_to_break"
+
+
 class MadeStudy:
     """A study on disk whose trials are told, not trained."""
 
@@ -164,7 +167,7 @@ def make_study(tmp_path: Path) -> Iterator[Callable[..., MadeStudy]]:
     def make(direction: str = "maximize", **over: Any) -> MadeStudy:
         values = {
             "name": "made",
-            "out": str(tmp_path / f"study{len(made)}"),
+            "out": str(tmp_path / LONG / f"study{len(made)}"),
             "budget": {"trials": 14, "iterations": ITERATIONS},
             "validation": {"every": 60},
             "scheduler": {"grace": 60},
