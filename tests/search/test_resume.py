@@ -30,7 +30,7 @@ SLOW = {
     "space": {"learners": {"maml": {"meta_batch": 1}}},
     "budget": {"trials": 5, "iterations": 600},
     "validation": {"every": 50},
-    "scheduler": {"grace": 100, "reduction_factor": 2},
+    "scheduler": {"grace": 200, "reduction_factor": 2},
     "finalists": {"count": 1, "seeds": 1},
 }
 DRIVER = """
@@ -76,20 +76,21 @@ def trials_of(config: StudyConfig) -> list[TrialRow]:
         return []
 
 
-def wait_until(config: StudyConfig, met: Callable[[list[TrialRow]], bool]) -> list[TrialRow]:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
+def wait_until(
+    process: subprocess.Popen[str], config: StudyConfig, met: Callable[[list[TrialRow]], bool]
+) -> list[TrialRow]:
+    while process.poll() is None:
         trials = trials_of(config)
         if met(trials):
             return trials
-        time.sleep(0.1)
-    raise AssertionError("the search didn't get there in ten minutes")
+        time.sleep(0.05)
+    raise AssertionError("the search ended before it was seen there")
 
 
 def midway(trials: list[TrialRow]) -> bool:
-    """Two trials have ended, a third has reported and still runs."""
-    ended = [t for t in trials if t.end != RUNNING]
-    return len(ended) >= 2 and any(t.end == RUNNING and len(t.curve) >= 2 for t in trials)
+    """A trial has ended, another has reported and still runs."""
+    running = [t.end == RUNNING for t in trials]
+    return not all(running) and any(t.end == RUNNING and t.curve for t in trials)
 
 
 def outcome(config: StudyConfig) -> list[Any]:
@@ -116,7 +117,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def test_kill_9_loses_nothing(small: Make, undisturbed: list[Any]) -> None:
     config = small(**SLOW)
     process = drive("search", as_json(config))
-    before = wait_until(config, midway)
+    before = wait_until(process, config, midway)
     kill(process)
     ended = [t for t in trials_of(config) if t.end != RUNNING]
     finish(drive("resume", str(config.folder)))
@@ -135,7 +136,7 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(
 ) -> None:
     config = small(**SLOW)
     process = drive("search", as_json(config))
-    wait_until(config, midway)
+    wait_until(process, config, midway)
     os.kill(process.pid, sign)
     finish(process, code=130)
     assert not StudyFolder(config.folder).running()
@@ -158,7 +159,7 @@ def test_two_processes_cannot_drive_one_study(small: Make) -> None:
     config = small(**SLOW)
     process = drive("search", as_json(config))
     try:
-        wait_until(config, lambda trials: len(trials) >= 1)
+        wait_until(process, config, lambda trials: len(trials) >= 1)
         assert StudyFolder(config.folder).running()
         second = drive("resume", str(config.folder))
         _, errors = second.communicate(timeout=600)
