@@ -68,7 +68,8 @@ def heritage(study: optuna.Study, share: float, seed: int, number: int) -> Herit
     trials = study.get_trials(deepcopy=False)
     if any(trial.state == TrialState.WAITING for trial in trials):
         return None  # what is queued comes first, and is no heir
-    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    whole = [trial for trial in trials if "candidate" in trial.user_attrs]
+    replaced = {trial.user_attrs.get(REPLACES) for trial in whole}
     cut = [t for t in trials if CUT_AT in t.user_attrs and t.number not in replaced]
     if not cut:
         return None

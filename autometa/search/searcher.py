@@ -23,7 +23,7 @@ from autometa.search.earlier import EarlierStudy
 from autometa.search.events import Observer, TrialEnded, TrialReported, TrialStarted
 from autometa.search.population import CUT_AT, REPLACES, HeirSampler, Heritage, heritage
 from autometa.search.samplers import make_sampler, mixed
-from autometa.search.space import SearchSpace
+from autometa.search.space import Candidate, SearchSpace
 from autometa.search.study import (
     FAILED,
     MEASURES,
@@ -103,18 +103,7 @@ class StudySearcher(Searcher):
         if self._left <= 0:
             return None
         for _ in range(MAX_REJECTIONS):
-            number = self._proposed()
-            heritage = self._heritage(number)
-            self._study.sampler = self._sampler(number, heritage)
-            trial = self._study.ask()
-            if isinstance(self._study.sampler, TransferSampler):
-                trial.set_user_attr(TRANSFERRED, True)
-            candidate = self._space.sample(trial)
-            sampled = asdict(candidate)
-            if heritage is not None:
-                sampled = heritage.candidate(sampled)
-                trial.set_user_attr(REPLACES, heritage.replaces)
-            trial.set_user_attr("candidate", sampled)
+            trial, candidate = self._propose()
             if self._config.sampler.name == "grid" and self._repeats(trial):
                 self._end(trial, REJECTED, "every point of the grid has been proposed")
                 self._left, self.exhausted = 0, True
@@ -127,6 +116,21 @@ class StudySearcher(Searcher):
         raise StudyError(
             f"{MAX_REJECTIONS} candidates in a row exceed space.limits: raise them and resume"
         )
+
+    def _propose(self) -> tuple[optuna.Trial, Candidate]:
+        number = self._proposed()
+        heritage = self._heritage(number)
+        self._study.sampler = self._sampler(number, heritage)
+        trial = self._study.ask()
+        if isinstance(self._study.sampler, TransferSampler):
+            trial.set_user_attr(TRANSFERRED, True)
+        candidate = self._space.sample(trial)
+        sampled = asdict(candidate)
+        if heritage is not None:
+            sampled = heritage.candidate(sampled)
+            trial.set_user_attr(REPLACES, heritage.replaces)
+        trial.set_user_attr("candidate", sampled)  # last: with it, the proposal is whole
+        return trial, candidate
 
     def _proposed(self) -> int:
         """Trials so far, without those that only wait to be asked for."""

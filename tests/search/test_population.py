@@ -69,6 +69,10 @@ def test_a_trial_is_replaced_once_the_oldest_first() -> None:
     assert heritage(study, 0.5, 0, 3).replaces == 1
     study.add_trial(trial(0.2, **{REPLACES: 1}))
     assert heritage(study, 0.5, 0, 4).replaces == 2
+    died = trial(0.2, **{REPLACES: 2})
+    del died.user_attrs["candidate"]
+    study.add_trial(died)
+    assert heritage(study, 0.5, 0, 5).replaces == 2, "an heir that was never whole is none"
     study.enqueue_trial({"maml.meta_lr": 0.001})
     assert heritage(study, 0.5, 0, 4) is None, "what is queued comes first"
     assert heritage(study_of(trial(0.1)), 0.5, 0, 1) is None
