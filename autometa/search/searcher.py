@@ -26,7 +26,6 @@ from autometa.search.samplers import make_sampler, mixed
 from autometa.search.space import Candidate, SearchSpace
 from autometa.search.study import (
     FAILED,
-    MEASURES,
     PRUNED,
     REJECTED,
     counted,
@@ -179,12 +178,16 @@ class StudySearcher(Searcher):
         # Tune hands the last result over twice, and a resumed trial may repeat its last one.
         if iteration in curve_of(self._study.get_trials(deepcopy=False)[trial.number]):
             return
-        report_score(trial, score, iteration)
-        if measures := dict(result["measures"]):
-            trial.set_user_attr(MEASURES, measures)
-        trial.set_user_attr("seconds", result["seconds"])
-        if math.isfinite(score):
-            trial.set_user_attr("ci95", result["ci95"])
+        known = math.isfinite(score)
+        report_score(
+            trial,
+            score,
+            iteration,
+            seconds=result["seconds"],
+            ci95=result["ci95"] if known else None,
+            measures=dict(result["measures"]),
+        )
+        if known:
             self._observer(TrialReported(trial.number, iteration, score, result["ci95"]))
 
     def _end(self, trial: optuna.Trial, end: str, reason: str) -> None:

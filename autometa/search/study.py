@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ MAXIMIZE = "maximize"
 MINIMIZE = "minimize"
 METRICS = {MAXIMIZE: "accuracy", MINIMIZE: "mse"}
 CURVE = "curve"
-MEASURES = "measures"
+LAST = "last"
+"""Attribute of a trial: seconds, interval and measures of its last report, written at once."""
 SIZES = ("parameters", "macs")
 
 COMPLETE = "complete"
@@ -145,8 +146,23 @@ def curve_of(trial: FrozenTrial) -> dict[int, float]:
     return dict(sorted(trial.intermediate_values.items() if kept is None else kept))
 
 
-def report_score(trial: optuna.Trial, score: float, iteration: int) -> None:
-    """Keep a score of a running trial, for :func:`curve_of`."""
+def report_score(
+    trial: optuna.Trial,
+    score: float,
+    iteration: int,
+    *,
+    seconds: float = 0.0,
+    ci95: float | None = None,
+    measures: Mapping[str, float] | None = None,
+) -> None:
+    """Keep a score of a running trial, for :func:`curve_of`, and what is known beside it.
+
+    Without an interval, as a trial that diverged is, that of the report before stays.
+    """
+    if ci95 is None:
+        ci95 = trial.user_attrs.get(LAST, {}).get("ci95")
+    last = {"seconds": seconds, "ci95": ci95, "measures": dict(measures or {})}
+    trial.set_user_attr(LAST, last)
     if len(trial.study.directions) == 1:
         trial.report(score, iteration)
     else:
@@ -181,24 +197,25 @@ def trial_name(number: int, candidate: dict[str, Any]) -> str:
 def row(trial: FrozenTrial) -> TrialRow:
     """A trial of the storage as a :class:`TrialRow`."""
     attributes = trial.user_attrs
+    last = attributes.get(LAST, {})
     candidate = attributes.get("candidate", {})
     curve = curve_of(trial)
     finite = {step: value for step, value in curve.items() if value == value}
-    last = max(finite, default=None)
+    latest = max(finite, default=0)
     return TrialRow(
         number=trial.number,
         name=trial_name(trial.number, candidate) if candidate else f"trial-{trial.number:03d}",
         end=str(attributes.get("end", RUNNING)),
         reason=str(attributes.get("reason", "")),
-        score=trial.values[0] if trial.values else finite.get(last or 0),
-        ci95=attributes.get("ci95"),
+        score=trial.values[0] if trial.values else finite.get(latest),
+        ci95=last.get("ci95"),
         iteration=max(curve, default=0),
-        seconds=float(attributes.get("seconds", 0.0)),
+        seconds=float(last.get("seconds", 0.0)),
         candidate=candidate,
         params=dict(trial.params),
         curve=finite,
         measures={name: candidate[name] for name in SIZES if name in candidate}
-        | attributes.get(MEASURES, {}),
+        | last.get("measures", {}),
     )
 
 

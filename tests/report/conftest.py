@@ -21,7 +21,6 @@ from autometa.search.study import (
     COMPLETE,
     DIVERGED,
     FAILED,
-    MEASURES,
     PRUNED,
     REJECTED,
     create_study,
@@ -75,12 +74,15 @@ class MadeStudy:
         """One trial with these scores, 60 meta-iterations apart; no end: it still runs."""
         trial = self.ask()
         for index, score in enumerate(scores):
-            report_score(trial, score, 60 * (index + 1))
-            trial.set_user_attr("seconds", 30.0 * (index + 1))
-            if math.isfinite(score):
-                trial.set_user_attr("ci95", 0.015)
-        if self.config.several:
-            trial.set_user_attr(MEASURES, {"adaptation": 2.0 + trial.number, "ece": 0.05})
+            measured = {"adaptation": 2.0 + trial.number, "ece": 0.05}
+            report_score(
+                trial,
+                score,
+                60 * (index + 1),
+                seconds=30.0 * (index + 1),
+                ci95=0.015 if math.isfinite(score) else None,
+                measures=measured if self.config.several else None,
+            )
         if end:
             end_trial(trial, end, reason)
         return trial

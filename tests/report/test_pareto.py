@@ -88,5 +88,7 @@ def test_one_objective_has_no_front(make_study: Make) -> None:
 
 def test_what_was_measured_is_in_the_frame(make_study: Make) -> None:
     several = trials_frame(rows_of(filled(make_study, [*TWO, "adaptation"]).study))
-    assert list(several["adaptation"].dropna()) == [2.0 + n for n in several["number"]]
+    scored = several[several["iteration"] > 0]
+    assert list(scored["adaptation"]) == [2.0 + n for n in scored["number"]]
+    assert several[several["iteration"] == 0]["adaptation"].isna().all()
     assert "adaptation" not in trials_frame(rows_of(filled(make_study, []).study)).columns

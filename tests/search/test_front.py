@@ -27,7 +27,6 @@ from autometa.search.study import (
     COMPLETE,
     DIVERGED,
     FAILED,
-    MEASURES,
     PRUNED,
     create_study,
     end_trial,
@@ -107,9 +106,8 @@ def tell(
     candidate = Candidate("maml", {}, "mlp", {}, size, 3 * size)
     trial.set_user_attr("candidate", asdict(candidate))
     for index, score in enumerate(scores):
-        report_score(trial, score, 10 * (index + 1))
-    if end == COMPLETE:
-        trial.set_user_attr(MEASURES, {"adaptation": latency})
+        measures = {"adaptation": latency} if end == COMPLETE else None
+        report_score(trial, score, 10 * (index + 1), measures=measures)
     end_trial(trial, end)
 
 
