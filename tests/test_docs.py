@@ -12,6 +12,7 @@ from statistics import fmean
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
 from scipy.stats import kendalltau
@@ -168,6 +169,22 @@ def test_learners_clear_the_floor_but_for_those_that_the_readme_names(
         row = measured(longer)["rows"][learner]
         assert row["score"] > floor or learner not in exceptions
         assert percent(row["score"], row["ci95"]) in text
+
+
+def test_the_comparison_of_rate_modes_in_the_readme_is_the_committed_one() -> None:
+    folder = ROOT / "trials" / "reference" / "lr_vectors"
+    trials = pd.read_csv(folder / "trials.csv")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for mode, rows in trials.groupby("maml.inner_lr.mode"):
+        ended = rows[rows["end"] == "complete"]
+        best = ended.loc[ended["score"].idxmax()]
+        cells = [mode, str(len(rows)), str(len(ended)), percent(best["score"], best["ci95"])]
+        assert f"| {' | '.join(cells)} | {100 * ended['score'].mean():.1f} % |" in text
+    ranked = trials[trials["end"] == "complete"].sort_values("score", ascending=False)
+    assert set(ranked["maml.inner_lr.groups"][:11]) == {"layer"}
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for each in (result["winner"]["test"], result["baseline"]["test"]):
+        assert percent(each["mean"], each["ci95"]) in text
 
 
 RANKED_BY = {
