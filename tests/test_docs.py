@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from scipy.stats import kendalltau
 
 from autometa.bench.regret import MARKS
 from autometa.bench.regret import summarised as searches
+from autometa.bench.search import methods
 from autometa.bench.warm import TRIALS
 from autometa.bench.warm_table import markdown, summarised
 from autometa.cli import app
@@ -241,3 +243,17 @@ def test_the_default_needs_an_eighth_of_what_random_search_does_and_is_never_beh
         for mark in MARKS:
             least = min(row[f"regret_{mark}"] for row in here.values())
             assert default[f"regret_{mark}"] <= least
+
+
+def test_no_sampler_and_scheduler_is_ahead_of_the_default_beyond_the_intervals() -> None:
+    path = ROOT / "trials" / "reference" / "search_all" / "search.json.gz"
+    found = json.loads(gzip.decompress(path.read_bytes()))
+    tables = [Path(name) for name in ("glyphs", "omniglot", "emoji48")]
+    rows = searches(found, tables, [method.name for method in methods()], "random")
+    assert len(rows) == 3 * len(methods())
+    defaults = {row["table"]: row for row in rows if row["method"] == "autometa"}
+    for row in rows:
+        default = defaults[row["table"]]
+        for mark in MARKS:
+            interval = math.hypot(row[f"ci95_{mark}"], default[f"ci95_{mark}"])
+            assert default[f"regret_{mark}"] - row[f"regret_{mark}"] <= interval
