@@ -31,6 +31,7 @@ from autometa.config import LimitsConfig, StudyConfig
 from autometa.errors import ConfigError
 from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.run import Plan, plan
+from autometa.search.samplers import mixed
 from autometa.search.space import SearchSpace
 from autometa.trial import COMPLETE, DIVERGED, TrialSpec, run_trial
 
@@ -133,14 +134,14 @@ class Proposer:
         return Proposal(number, origin, self._seed, trial.params, sampled)
 
     def _sampler(self, origin: str, number: int) -> BaseSampler:
-        mixed = self._seed * 1_000_003 + number
+        seed = mixed(self._seed, number)
         if origin == "random":
-            return RandomSampler(seed=mixed)
+            return RandomSampler(seed=seed)
         learners = list(self._space.learners)
         fixed = {"learner": learners[number // 2 % len(learners)]} if learners[1:] else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return PartialFixedSampler(fixed, TPESampler(seed=mixed))
+            return PartialFixedSampler(fixed, TPESampler(seed=seed))
 
     def add(self, each: Record) -> None:
         """A configuration was recorded."""

@@ -62,8 +62,8 @@ class TrialSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what isn't set."""
-        optional = {each.name: each.default for each in fields(self)}
-        return {k: v for k, v in asdict(self).items() if k not in UNSET or v != optional[k]}
+        unset = {each.name: each.default for each in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != unset[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrialSpec:
@@ -78,10 +78,6 @@ class TrialSpec:
         """(meta-iteration, the spec until then), to the end of the budget."""
         parts = [(until, replace(self, hyper=hyper)) for until, hyper in self.earlier]
         return [*parts, (self.iterations, self)]
-
-
-UNSET = frozenset(("initial", "seconds", "most_tasks", "rivals", "earlier", "start", "keep_every"))
-"""Fields that most trials leave out."""
 
 
 def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
