@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.func import grad
 
 from .base import Hyper, Params, linear, under
+from .gradients import inner_gradient
 from .inner_loop import HEAD, OrderHyper, RatedLearner, descend
 
 
@@ -59,8 +59,8 @@ class ANIL(RatedLearner[ANILHyper]):
 
         fast = {name: params[name] for name in HEAD}
         for rates in self.step_rates(params):
-            here = fast if through else {name: value.detach() for name, value in fast.items()}
-            fast = descend(fast, grad(support_loss)(here), rates, columns)
+            grads = inner_gradient(support_loss, fast, through=through)
+            fast = descend(fast, grads, rates, columns)
         return fast
 
     def predict(self, params: Params, fast: Params, query_x: Tensor) -> Tensor:

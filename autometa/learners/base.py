@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
-from torch.utils._pytree import tree_map
+from torch.func import functional_call
 
 from .domains import Choice, Float, hyper
+from .gradients import Params as Params
+from .gradients import gradient
 
-Params = dict[str, Tensor]
 Fast = Any
 
 CLASSIFICATION = "classification"
@@ -116,7 +116,6 @@ class Hyper:
 
 
 H = TypeVar("H", bound=Hyper)
-E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -262,32 +261,6 @@ class Learner(ABC, Generic[H]):
         if self.problem == REGRESSION:
             return F.mse_loss(prediction, y)
         return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
-
-
-def gradient(
-    objective: Callable[[Params], tuple[Tensor, E]], point: Params
-) -> tuple[Params, Tensor, E]:
-    """Gradient of ``objective`` at a point, and its two results: the value and what comes along.
-
-    What comes along is a tensor, or nested dicts and tuples of them.
-
-    Inside a transform of ``torch.func``, such as ``vmap``, it is one too. Elsewhere plain autograd
-    takes it, a fifth faster on a CPU: ``torch.func`` always records the gradient's own graph.
-    """
-    if not point:
-        return {}, *objective({})
-    if torch._C._are_functorch_transforms_active():
-        grads, (value, extra) = grad_and_value(objective, has_aux=True)(point)
-        return grads, value, extra
-    leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
-    with torch.enable_grad():
-        value, extra = objective(leaves)
-    found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-    return (
-        dict(zip(leaves, found, strict=True)),
-        value.detach(),
-        tree_map(torch.Tensor.detach, extra),
-    )
 
 
 def initial_parameters(module: nn.Module, generator: torch.Generator) -> Params:

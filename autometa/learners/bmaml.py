@@ -20,11 +20,11 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad
 
 from .base import REGRESSION, Hyper, Moment, Params, Task
 from .domains import Choice, Float, Int, Rates, hyper
 from .ensemble import EnsembleHyper, EnsembleLearner, average, gaussian_nll
+from .gradients import inner_gradient
 from .inner_loop import INNER_LR, descend, weights_of
 from .rates import RateVector
 
@@ -101,7 +101,7 @@ class BMAML(EnsembleLearner[BMAMLHyper]):
             likelihoods = -self.losses(self.outputs(particles, x), y).sum()
             return likelihoods - self.hyper.prior_precision / 2 * norm
 
-        scores = grad(log_posteriors)(particles)
+        scores = inner_gradient(log_posteriors, particles, through=True)
         kernel, bandwidth = rbf_kernel(particles)
         down = {
             name: -stein(value, scores[name], kernel, bandwidth) / len(y)

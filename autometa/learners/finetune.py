@@ -17,7 +17,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad
 
 from .base import (
     CLASSES,
@@ -32,6 +31,7 @@ from .base import (
     under,
 )
 from .domains import Choice, Float, Int, hyper
+from .gradients import inner_gradient
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Finetune(Learner[FinetuneHyper]):
 
         head = self._new_head(features, support_y, ways)
         for _ in range(self.hyper.head_steps):
-            grads = grad(support_loss)(head)
+            grads = inner_gradient(support_loss, head, through=True)
             head = {name: value - self.hyper.head_lr * grads[name] for name, value in head.items()}
         return head
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from .base import START, Hyper, Moment, Params, Task, gradient
+from .base import START, Hyper, Moment, Params, Task
 from .domains import Float, Int, hyper
+from .gradients import gradient
 from .inner_loop import SteppedLearner, StepsHyper, flatten, unflatten, weights_of
 
 

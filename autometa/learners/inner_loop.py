@@ -13,7 +13,6 @@ from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad
 
 from .base import (
     CLASSIFICATION,
@@ -30,6 +29,7 @@ from .base import (
     under,
 )
 from .domains import Choice, Float, Int, Rates, hyper
+from .gradients import inner_gradient
 from .rates import RateVector, group_index, step_rows
 
 HEAD = ("head.weight", "head.bias")
@@ -151,9 +151,10 @@ class GradientLearner(Learner[H], ABC):
             through: Whether it may itself be differentiated (second order), or is a constant.
         """
 
-        here = weights if through else {name: value.detach() for name, value in weights.items()}
-        grads: Params = grad(self.support_loss)(here, x, y)
-        return grads
+        def loss(weights: Params) -> Tensor:
+            return self.support_loss(weights, x, y)
+
+        return inner_gradient(loss, weights, through=through)
 
     @property
     def rated(self) -> list[str]:

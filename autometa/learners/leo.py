@@ -15,16 +15,17 @@ near their prior, near where the inner loop takes them, and the decoder's column
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad
 
 from .base import Hyper, Learner, Moment, Params, Task, class_means, prefixed, under
 from .domains import Choice, Float, Int, hyper
+from .gradients import inner_gradient
 
 ENCODER, DECODER = "latent.weight", "decoder.weight"
 RELATION = ("relation.fc1.weight", "relation.fc2.weight", "relation.fc3.weight")
@@ -174,10 +175,10 @@ class LEO(Learner[LEOHyper]):
             def latent_loss(z: Tensor, draw: Tensor = draw) -> Tensor:
                 return support_loss(self._decode(params, z, draw))
 
-            z = z - params[LATENT_LR] * grad(latent_loss)(z)
+            z = z - params[LATENT_LR] * _slope(latent_loss, z)
         weights = self._decode(params, z, draws[-1])
         for _ in range(self.hyper.finetune_steps):
-            weights = weights - params[FINETUNE_LR] * grad(support_loss)(weights)
+            weights = weights - params[FINETUNE_LR] * _slope(support_loss, weights)
         return weights, z
 
     def _regularizer(self, params: Params) -> Tensor:
@@ -192,6 +193,11 @@ class LEO(Learner[LEOHyper]):
         identity = torch.eye(directions.shape[1], dtype=directions.dtype, device=directions.device)
         correlations = (directions.T @ directions - identity).square().mean()
         return self.hyper.l2_penalty * squares + self.hyper.orthogonality * correlations
+
+
+def _slope(loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """The gradient of a loss at a tensor."""
+    return inner_gradient(lambda point: loss(point["at"]), {"at": at}, through=True)["at"]
 
 
 def divergence(mean: Tensor, log_std: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from .base import (
     SCHEDULES,
@@ -27,12 +26,12 @@ from .base import (
     Moment,
     Params,
     Task,
-    gradient,
     prefixed,
     under,
 )
 from .batch_norms import batch_norms, watched
 from .domains import Choice, Float, Rates, hyper
+from .gradients import gradient
 from .inner_loop import (
     INNER_LR,
     InnerLoopHyper,
@@ -218,7 +217,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
         weights = weights_of(params)
         rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
         for step, rates in enumerate(rows):
-            point, others = (weights, params) if through else (_cut(weights), _cut(params))
+            others = params if through else _cut(params)
 
             def support_loss(
                 point: Params, others: Params = others, step: int = step
@@ -226,7 +225,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
                 output, seen = self.forward(others, point, x, step)
                 return self.loss(output, y), seen
 
-            grads, seen = grad(support_loss, has_aux=True)(point)
+            grads, _, seen = gradient(support_loss, weights, through=through)
             weights = descend(weights, grads, rates, columns)
             yield weights, seen
 

@@ -20,10 +20,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad_and_value
 
 from .base import CLASSIFICATION, Hyper, Params
 from .domains import Choice, Float, Int, hyper
+from .gradients import gradient
 from .inner_loop import GradientLearner, flatten, unflatten, weights_of
 from .recurrent import lstm_state
 
@@ -92,15 +92,15 @@ class MetaLSTM(GradientLearner[MetaLSTMHyper]):
         self.check_ways(params, ways)
         like = weights_of(params)
 
-        def support_loss(weights: Params) -> Tensor:
-            return self.loss(self.network(weights, support_x), support_y)
+        def support_loss(weights: Params) -> tuple[Tensor, tuple[()]]:
+            return self.loss(self.network(weights, support_x), support_y), ()
 
         theta = flatten(like)
         h = c = theta.new_zeros(len(theta), self.hyper.hidden)
         forget = rate = torch.zeros_like(theta)
         for _ in range(self.hyper.inner_steps):
             # The gradient independence assumption: to the outer loop both are constants.
-            grads, loss = grad_and_value(support_loss)(unflatten(theta.detach(), like))
+            grads, loss, _ = gradient(support_loss, unflatten(theta, like))
             slope = flatten(grads)
             seen = torch.cat([preprocess(slope), preprocess(loss).expand(len(slope), 2)], 1)
             h, c = lstm_cell(params, seen, h, c)

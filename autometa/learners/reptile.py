@@ -20,8 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import REGRESSION, SCHEDULES, START, Hyper, Moment, Params, Task, gradient
+from .base import REGRESSION, SCHEDULES, START, Hyper, Moment, Params, Task
 from .domains import Choice, Float, Int, hyper
+from .gradients import gradient
 from .inner_loop import GradientLearner
 
 # D. Kingma, J. Ba, "Adam", ICLR 2015; Reptile sets β₁ = 0 (section 6.1): no momentum.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autometa.learners import LEARNERS
-from autometa.learners.base import REGRESSION, Hyper, gradient, initial_parameters, prefixed, under
+from autometa.learners.base import REGRESSION, Hyper, initial_parameters, prefixed, under
+from autometa.learners.gradients import gradient
 from autometa.learners.hyper_json import from_json, to_json
 from autometa.learners.maml import MAMLHyper
 from autometa.learners.protonet import ProtoNet, ProtoNetHyper
