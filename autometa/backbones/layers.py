@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5
 MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh)
@@ -121,9 +120,10 @@ class _NormalisedSlope(torch.autograd.Function):
         return slopes  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, v: Tensor, u: Tensor, t: Tensor) -> Any:
         g, x, w, mean, r, g_w, g_b = ctx.saved_tensors
+        if torch.is_grad_enabled():  # then these may not be constants
+            mean, r, g_w, g_b = _statistics(g, x)
         (v, g, x), shape = (_rows(each) for each in (v, g, x)), x.movedim(1, -1).shape
         n = len(x)
         centred = x - mean
@@ -141,6 +141,14 @@ class _NormalisedSlope(torch.autograd.Function):
         in_w = n * r * cross
         back = (each.view(shape).movedim(-1, 1) for each in (in_g, in_x))
         return *back, in_w, None, None
+
+
+def _statistics(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean and 1 / √(variance + ε) of the channels, and the gradients g_w and g_b, [C] each."""
+    g, x = _rows(g), _rows(x)
+    mean = x.mean(0)
+    rstd = ((x - mean).square().mean(0) + EPSILON).rsqrt()
+    return mean, rstd, (g * (x - mean) * rstd).sum(0), g.sum(0)
 
 
 def _rows(x: Tensor) -> Tensor:

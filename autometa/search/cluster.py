@@ -25,8 +25,13 @@ QUIET = {
 
 
 # glibc hands large blocks back to the system at once and fetches them anew, page by page: kept
-# instead, a meta-iteration of a Conv4 on a CPU takes a third of the time.
-KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+# instead, a meta-iteration of a Conv4 on a CPU takes a third of the time. Threads beside the first
+# have arenas of their own, which don't keep what is over 64 MB: with one arena they do.
+KEPT_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 KNOCK_S = 10

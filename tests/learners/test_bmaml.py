@@ -131,6 +131,7 @@ def test_the_inner_loop_is_stein_variational_gradient_descent(problem: str, part
     assert max(moved.values()) > 0.01
 
 
+@torch.no_grad()
 def test_the_kernel_drives_particles_apart_where_the_posterior_is_flat() -> None:
     learner, params, batch = scene(REGRESSION, ways=1, particles=3, noise_variance=1e9)
     task = next(batch.unbind())
@@ -184,6 +185,7 @@ def test_the_chaser_loss_and_its_gradient(problem: str) -> None:
     assert distance > 1e-4
 
 
+@torch.no_grad()
 def test_the_likelihood_is_averaged_over_the_particles() -> None:
     learner, params, batch = scene(particles=3, meta_loss="likelihood")
     task = next(batch.unbind())
@@ -203,6 +205,7 @@ def test_the_likelihood_is_averaged_over_the_particles() -> None:
     assert learner.spread(params, fast, task.query_x) is None
 
 
+@torch.no_grad()
 def test_a_regression_is_a_mixture_of_gaussians() -> None:
     variance = 0.2
     learner, params, batch = scene(

@@ -56,6 +56,7 @@ def test_pretraining_is_cross_entropy_over_all_base_classes() -> None:
     assert prediction.shape == (len(z), TRAIN_CLASSES)
 
 
+@torch.no_grad()
 def test_the_linear_head_is_softmax_regression_on_frozen_features() -> None:
     """The gradient of softmax regression has the closed form (p − y)ᵀ z / n."""
     learner, params = scene(head="linear", head_steps=7, head_lr=0.3)

@@ -56,6 +56,30 @@ def test_gradient_is_the_same_inside_and_outside_of_transforms() -> None:
         assert not any(each.requires_grad for each in (value, extra, w))
 
 
+@pytest.mark.parametrize("through", [True, False])
+def test_an_inner_gradient_is_differentiated_if_asked_to(through: bool) -> None:
+    """L(v) = c v³ for v = w: dL/dv = 3 c w², whose derivatives in w and c are 6 c w and 3 w²."""
+    w, c = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (2.0, 5.0))
+
+    def objective(at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return c * at["v"] ** 3 + w, at["v"]  # w itself is another use, which doesn't count
+
+    grads, value, extra = gradient(objective, {"v": w}, through=through)
+    assert grads["v"] == 3 * 5 * 2**2
+    assert value == 42
+    assert extra == 2
+    assert grads["v"].requires_grad == value.requires_grad == extra.requires_grad == through
+    if through:
+        assert torch.autograd.grad(grads["v"], (w, c)) == (60, 12)
+
+
+def test_an_inner_gradient_follows_what_else_the_objective_reads() -> None:
+    """A head that starts as a constant moves by features that are learned: d/dc of −3 c."""
+    c = torch.tensor(5.0, requires_grad=True)
+    grads, _, _ = gradient(lambda at: (c * at["v"], ()), {"v": torch.zeros(())}, through=True)
+    assert torch.autograd.grad(-3 * grads["v"], c) == (-3,)
+
+
 def test_prefixed_and_under_are_inverse() -> None:
     params = {"a.weight": torch.ones(1), "weight": torch.zeros(1)}
     whole = prefixed("encoder", params) | {"encoders.x": torch.ones(1), "head": torch.ones(1)}

@@ -1,0 +1,47 @@
+"""The peers that speed is measured against, in a folder of their own: ``.peers``.
+
+learn2learn's last release (0.2.0) doesn't build on Python 3.11, but its algorithms are plain
+Python: its source distribution is unpacked and used as published, without what has to be compiled.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import types
+from pathlib import Path
+
+FOLDER = Path(".peers")
+LEARN2LEARN = "learn2learn-0.2.0"
+HIGHER = "higher-0.2.1"
+
+
+def install() -> None:
+    """Fetch the peers from the package index, once, and make them importable."""
+    FOLDER.mkdir(exist_ok=True)
+    if not (FOLDER / "higher").exists():
+        _pip("install", "--target", str(FOLDER), _requirement(HIGHER))
+    if not (FOLDER / LEARN2LEARN).exists():
+        with tempfile.TemporaryDirectory() as folder:
+            options = ("--no-binary", ":all:", "--dest", folder)
+            _pip("download", *options, _requirement(LEARN2LEARN))
+            with tarfile.open(Path(folder) / f"{LEARN2LEARN}.tar.gz") as archive:
+                archive.extractall(FOLDER, filter="data")
+    sys.path.append(str(FOLDER))
+    root = FOLDER / LEARN2LEARN / "learn2learn"
+    # Packages without their __init__, which would import what has to be compiled.
+    for name, path in (("learn2learn", root), ("learn2learn.algorithms", root / "algorithms")):
+        package = types.ModuleType(name)
+        package.__path__ = [str(path)]
+        sys.modules[name] = package
+
+
+def _requirement(release: str) -> str:
+    return release.replace("-", "==")
+
+
+def _pip(command: str, *arguments: str) -> None:
+    quiet = ("--quiet", "--no-deps", "--disable-pip-version-check")
+    subprocess.run([sys.executable, "-m", "pip", command, *quiet, *arguments], check=True)
