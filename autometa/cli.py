@@ -195,6 +195,34 @@ def spaces() -> None:
         typer.echo(f"{name}\t{path}")
 
 
+@app.command()
+def profile(
+    space: Space,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Meta-iterations to profile.")] = 3,
+    trace: Annotated[
+        Path, typer.Option(help="File to write, for chrome://tracing or Perfetto.")
+    ] = Path("trace.json"),
+) -> None:
+    """Show where the time and memory of one meta-iteration go.
+
+    What is profiled is the first candidate that a random search of the space would propose;
+    --seed chooses another, --set pins what it is made of.
+
+    Example: autometa profile omniglot --set data.options.root=omniglot
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from autometa.bench.profile import COLUMNS, profile_space
+    from autometa.report.listing import table
+
+    config = _configuration(space, assignments, {"seed": seed})
+    found = profile_space(config, iterations, trace)
+    title = f"{found.spec.learner} on {found.spec.backbone}: {found.ms:,.1f} ms a meta-iteration"
+    console().print(table(f"{title}, summed over threads", COLUMNS, found.lines()))
+    typer.echo(f"trace: {trace}")
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the data sets with their options."""

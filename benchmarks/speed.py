@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from autometa.backbones import BACKBONES
 from autometa.engine import TrainState, choose, meta_train
+from autometa.engine.train import MAX_GRADIENT_NORM
 from autometa.episodes.task import Task
 from autometa.learners.anil import ANIL, ANILHyper
 from autometa.learners.base import Encoder, Learner, Params
@@ -67,16 +68,17 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """Those of small images whole, and of large ones as many as minutes allow."""
+    """Those of small images whole, and of large ones and wide networks as many as minutes allow."""
     small, large = (1, 28, 28), (3, 84, 84)
-    for width in (32, 64):
-        for steps in (1, 5):
-            yield Cell("MAML", width, small, 1, 4, steps)
-            yield Cell("MAML", width, small, 1, 32, steps)
-            yield Cell("MAML", width, small, 5, 4, steps)
-            yield Cell("first-order MAML", width, small, 1, 4, steps)
-            yield Cell("ANIL", width, small, 1, 4, steps)
-        yield Cell("MAML", width, large, 1, 4, 1)
+    for steps in (1, 5):
+        yield Cell("MAML", 32, small, 1, 4, steps)
+        yield Cell("MAML", 32, small, 1, 32, steps)
+        yield Cell("MAML", 32, small, 5, 4, steps)
+        yield Cell("first-order MAML", 32, small, 1, 4, steps)
+        yield Cell("ANIL", 32, small, 1, 4, steps)
+        yield Cell("MAML", 64, small, 1, 4, steps)
+    yield Cell("MAML", 64, small, 1, 32, 1)
+    yield Cell("MAML", 64, large, 1, 4, 1)
     yield Cell("MAML", 32, large, 1, 4, 5)
 
 
@@ -146,7 +148,7 @@ def network(cell: Cell, params: Params) -> tuple[nn.Module, nn.Module]:
 
 
 def outer_step(models: tuple[nn.Module, ...], batch: Task, loss_of: Any) -> Step:
-    """The usual outer loop: gradients of task after task add up, then a step."""
+    """The usual outer loop: gradients of task after task add up, are clipped as ours are, then a step."""
     parameters = [each for model in models for each in model.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=META_LR)
 
@@ -157,6 +159,7 @@ def outer_step(models: tuple[nn.Module, ...], batch: Task, loss_of: Any) -> Step
             total += float(loss_of(task)) / len(batch.query_y)
         for parameter in parameters:
             parameter.grad.div_(len(batch.query_y))
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         return total
 
