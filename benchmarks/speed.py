@@ -148,7 +148,7 @@ def network(cell: Cell, params: Params) -> tuple[nn.Module, nn.Module]:
 
 
 def outer_step(models: tuple[nn.Module, ...], batch: Task, loss_of: Any) -> Step:
-    """The usual outer loop: gradients of task after task add up, are clipped as ours are, then a step."""
+    """The usual outer loop: gradients of task after task add up; clipped as ours, a step."""
     parameters = [each for model in models for each in model.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=META_LR)
 

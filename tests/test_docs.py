@@ -204,7 +204,7 @@ def test_the_ranking_by_shared_weights_in_the_readme_is_the_committed_one(column
     path = ROOT / "trials" / "reference" / name / "ranking.json"
     result = json.loads(path.read_text(encoding="utf-8"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("### How well shared weights rank\n")[2].partition("\n## ")[0]
+    section = text.partition("### How well shared weights rank\n")[2].partition("\n##")[0]
     lines = re.findall(r"^\| (.+) \| (-?\d.+) \| (-?\d.+) \|$", section, flags=re.M)
     shown = {label: cells[column] for label, *cells in lines}
     assert set(shown) == set(RANKED_BY)
@@ -257,3 +257,11 @@ def test_no_sampler_and_scheduler_is_ahead_of_the_default_beyond_the_intervals()
         for mark in MARKS:
             interval = math.hypot(row[f"ci95_{mark}"], default[f"ci95_{mark}"])
             assert default[f"regret_{mark}"] - row[f"regret_{mark}"] <= interval
+
+
+def test_the_speeds_in_the_readme_are_the_committed_ones_and_no_peer_is_faster() -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / "cpu.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    ratios = [float(ratio) for ratio in re.findall(r"(\d+\.\d+) ×", table)]
+    assert len(ratios) >= 15
+    assert min(ratios) >= 1

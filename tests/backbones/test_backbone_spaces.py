@@ -49,8 +49,9 @@ def test_default_is_vinyals_conv4(name: str, in_shape: Shape, features: int) -> 
     """Written out by hand with torch's functions; 64 and 1,600 features as published."""
     space = BACKBONES.load(name)()
     backbone = space.build(space.default(), in_shape)
-    weights = initial_parameters(backbone.module, torch.Generator().manual_seed(0))
-    x = out = torch.rand(5, *in_shape)
+    drawn = initial_parameters(backbone.module, torch.Generator().manual_seed(0))
+    weights = {name: value.double() for name, value in drawn.items()}
+    x = out = torch.rand(5, *in_shape, dtype=torch.float64)
     for i in range(1, 5):
         layer = {
             k.removeprefix(f"conv{i}."): v for k, v in weights.items() if k.startswith(f"conv{i}.")

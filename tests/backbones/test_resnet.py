@@ -100,14 +100,15 @@ def normed(x: Tensor, weights: Params, conv: str, norm: str, stride: int = 1) ->
 
 def output(sample: dict[str, Option], x: Tensor) -> tuple[Params, Tensor]:
     backbone = BACKBONES.load("resnet")().build(sample, tuple(x.shape[1:]))
-    weights = initial_parameters(backbone.module, torch.Generator().manual_seed(0))
+    drawn = initial_parameters(backbone.module, torch.Generator().manual_seed(0))
+    weights = {name: value.to(x.dtype) for name, value in drawn.items()}
     return weights, functional_call(backbone.module, weights, (x,))
 
 
 def test_resnet12_is_the_published_forward_pass() -> None:
     """Lee et al.: BN after each convolution, leaky ReLU of 0.1, 2 × 2 max pooling; the mean."""
     sample = {**BACKBONES.load("resnet")().default(), "multiplier": 0.25}
-    x = torch.rand(4, 3, 20, 20)
+    x = torch.rand(4, 3, 20, 20, dtype=torch.float64)
     weights, found = output(sample, x)
     for i in range(1, 5):
         body, short = f"block{i}.body", f"block{i}.shortcut"
