@@ -10,6 +10,7 @@ import time
 from itertools import islice
 from typing import Any
 
+from autometa.engine.split import SplitGradient
 from autometa.engine.train import Diverged, TrainState, meta_train
 from autometa.learners.base import Learner
 from autometa.trial.spec import TrialSpec, dataset, device, strategy, training_source
@@ -38,6 +39,7 @@ def affordable(spec: TrialSpec, learner: Learner[Any], state: TrainState) -> int
         source=training_source(spec, dataset(spec), learner),
         iterations=budget,
         strategy=strategy(spec),
+        gradient=SplitGradient(),
     )
     count, spent = 0, 0.0
     try:

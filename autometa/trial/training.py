@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa.engine import checkpoint as checkpoints
+from autometa.engine.split import SplitGradient
 from autometa.engine.train import Diverged, TrainState, meta_train
 from autometa.episodes import stream
 from autometa.learners.base import Learner, Params
@@ -66,12 +67,14 @@ class Course:
     Attributes:
         learners: (meta-iteration, the learner until then): they share all but the outer loop.
         total: Meta-iterations of the full budget, which are reported as ``spec.iterations``.
+        gradient: Remembers into what parts a task batch has to be split, if memory is short.
     """
 
     spec: TrialSpec
     learners: tuple[tuple[int, Learner[Any]], ...]
     state: TrainState
     total: int
+    gradient: SplitGradient = field(default_factory=SplitGradient)
 
     @property
     def learner(self) -> Learner[Any]:
@@ -222,6 +225,7 @@ def _train_phase(course: Course, learner: Learner[Any], target: int) -> None:
         source=training_source(spec, dataset(spec), learner),
         iterations=course.total,
         strategy=strategy(spec),
+        gradient=course.gradient,
     ):
         if progress.iteration >= target:
             break

@@ -1,0 +1,86 @@
+"""A meta-gradient in parts of a task batch, where the whole takes more memory than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autometa.engine.strategies import meta_gradient
+from autometa.episodes.task import Task
+from autometa.learners.base import Learner, Moment, Params
+
+
+class SplitGradient:
+    """:func:`~autometa.engine.strategies.meta_gradient` of parts, whose mean is that of the whole.
+
+    It begins with whole batches. When memory runs out the parts are halved, for this batch and all
+    that follow; when one task alone is too much, that is the error of it. The same numbers come
+    out, but for rounding.
+
+    Attributes:
+        most: Tasks of the largest part; None while nothing had to be split.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def __call__(
+        self,
+        learner: Learner[Any],
+        params: Params,
+        *,
+        batch: Task,
+        strategy: str,
+        moment: Moment,
+    ) -> tuple[Params, dict[str, Tensor]]:
+        """Gradient in the learned meta-parameters, and metrics, as means over the task batch.
+
+        Raises:
+            torch.OutOfMemoryError: A single task takes too much memory.
+        """
+        tasks = len(batch.query_y)
+        while True:
+            size = min(self.most or tasks, tasks)
+            try:
+                return self._in_parts(learner, params, batch, strategy, moment, size)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Outside of the handler, whose traceback still holds what the failed attempt made.
+            self.most = (size + 1) // 2
+            if batch.query_x.is_cuda:
+                torch.cuda.empty_cache()
+
+    @staticmethod
+    def _in_parts(
+        learner: Learner[Any],
+        params: Params,
+        batch: Task,
+        strategy: str,
+        moment: Moment,
+        size: int,
+    ) -> tuple[Params, dict[str, Tensor]]:
+        tasks = len(batch.query_y)
+        if size == tasks:
+            return meta_gradient(learner, params, batch=batch, strategy=strategy, moment=moment)
+        grads: Params = {}
+        metrics: dict[str, Tensor] = {}
+        for part, noise in _parts(batch, moment.noise, size):
+            share = len(part.query_y) / tasks
+            now = Moment(moment.progress, noise)
+            found = meta_gradient(learner, params, batch=part, strategy=strategy, moment=now)
+            for total, each in zip((grads, metrics), found, strict=True):
+                for name, value in each.items():
+                    total[name] = total[name] + share * value if name in total else share * value
+        return grads, metrics
+
+
+def _parts(batch: Task, noise: Tensor, size: int) -> Iterator[tuple[Task, Tensor]]:
+    """The batch in parts of at most ``size`` tasks, each with its rows of noise."""
+    tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y, noise)
+    cut = (torch.split(tensor, size) for tensor in tensors)
+    for support_x, support_y, query_x, query_y, rows in zip(*cut, strict=True):
+        yield Task(support_x, support_y, query_x, query_y, batch.ways), rows
