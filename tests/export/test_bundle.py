@@ -28,6 +28,7 @@ FILES = {
     "learner/__init__.py",
     "learner/base.py",
     "learner/domains.py",
+    "learner/gradients.py",
     "learner/protonet.py",
     "model.py",
     "results.json",
