@@ -55,14 +55,15 @@ def _leaf(value: Tensor, recorded: bool) -> Tensor:
 def _transformed(
     objective: Callable[[Params], tuple[Tensor, E]], point: Params, through: bool
 ) -> tuple[Params, Tensor, E]:
-    here = point if through else _constant(point)
+    here = point if through else constant(point)
     grads, (value, extra) = grad_and_value(objective, has_aux=True)(here)
     if through:
         return grads, value, extra
-    return _constant(grads), value.detach(), tree_map(torch.Tensor.detach, extra)
+    return constant(grads), value.detach(), tree_map(torch.Tensor.detach, extra)
 
 
-def _constant(params: Params) -> Params:
+def constant(params: Params) -> Params:
+    """The same numbers, which no gradient goes through."""
     return {name: value.detach() for name, value in params.items()}
 
 

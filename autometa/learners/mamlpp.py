@@ -31,7 +31,7 @@ from .base import (
 )
 from .batch_norms import batch_norms, watched
 from .domains import Choice, Float, Rates, hyper
-from .gradients import gradient
+from .gradients import constant, gradient
 from .inner_loop import (
     INNER_LR,
     InnerLoopHyper,
@@ -217,7 +217,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
         weights = weights_of(params)
         rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
         for step, rates in enumerate(rows):
-            others = params if through else _cut(params)
+            others = params if through else constant(params)
 
             def support_loss(
                 point: Params, others: Params = others, step: int = step
@@ -251,7 +251,3 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
 def step_of(step: int, tables: Params) -> Params:
     """The row of a step of each table [steps, …], the last one for those beyond."""
     return {name: each[min(step, len(each) - 1)] for name, each in tables.items()}
-
-
-def _cut(params: Params) -> Params:
-    return {name: value.detach() for name, value in params.items()}

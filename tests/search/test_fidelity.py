@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -47,8 +46,7 @@ def test_learners_have_the_same_time_not_the_same_meta_iterations(small: Make) -
     }
     assert all(row.iteration == 24 and len(row.curve) == 6 for row in rows)
     assert all(counts.values()), "both were tried"
-    # Single ones are timed on a machine that does other things too.
-    assert median(counts["maml"]) < median(counts["reptile"])
+    assert max(counts["maml"]) < min(counts["reptile"])
     searched = {row.name: row.measures["meta_iterations"] for row in rows}
     winner = result["winner"]
     assert winner["spec"]["iterations"] == searched[winner["name"]]
