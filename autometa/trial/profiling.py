@@ -9,8 +9,7 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from autometa.engine.train import TrainState, meta_train
-from autometa.episodes import stream
+from autometa.engine.train import meta_train
 from autometa.trial.spec import (
     TrialSpec,
     build_learner,
@@ -19,6 +18,7 @@ from autometa.trial.spec import (
     strategy,
     training_source,
 )
+from autometa.trial.training import begun
 
 WARM_UP = 2
 
@@ -48,11 +48,9 @@ def profile_iterations(spec: TrialSpec, iterations: int, trace: Path) -> list[Op
         Diverged: Training left the finite numbers.
     """
     learner, _ = build_learner(spec)
-    params = learner.init(spec.ways, stream(spec.seed, "init"))
-    params = {name: value.to(device()) for name, value in params.items()}
     steps = meta_train(
         learner,
-        TrainState.start(learner, params, stream(spec.seed, "train")),
+        begun(spec, learner),
         source=training_source(spec, dataset(spec), learner),
         iterations=WARM_UP + iterations,
         strategy=strategy(spec),

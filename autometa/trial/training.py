@@ -140,7 +140,7 @@ def kept(checkpoint: Path, iteration: int) -> Path:
 def _course(spec: TrialSpec, saved: Mapping[str, Any] | None) -> Course:
     learners = [(until, build_learner(phase)[0]) for until, phase in spec.phases()]
     if saved is None:
-        state = _begun(spec, learners[0][1])
+        state = begun(spec, learners[0][1])
         return Course(spec, tuple(learners), state, affordable(spec, learners[0][1], state))
     iteration = saved["train"]["iteration"]
     now = next((each for until, each in learners if iteration < until), learners[-1][1])
@@ -148,7 +148,8 @@ def _course(spec: TrialSpec, saved: Mapping[str, Any] | None) -> Course:
     return Course(spec, tuple(learners), state, saved["total"])
 
 
-def _begun(spec: TrialSpec, learner: Learner[Any]) -> TrainState:
+def begun(spec: TrialSpec, learner: Learner[Any]) -> TrainState:
+    """The state of a trial before its first meta-iteration."""
     params = learner.init(spec.ways, stream(spec.seed, "init"))
     if spec.initial is not None:
         params = _inherited(params, checkpoints.load(Path(spec.initial))["params"])
