@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autometa.engine.strategies import task_scores
-from autometa.episodes.task import TaskSource
+from autometa.engine.strategies import Results, task_scores
+from autometa.episodes.task import Task, TaskSource
 from autometa.learners.base import Learner, Params
 
 
@@ -55,12 +56,30 @@ def meta_evaluate(
     Raises:
         ValueError: ``tasks`` or ``batch`` is below 1, or the strategy is unknown.
     """
+    return evaluation(
+        [
+            task_scores(learner, params, batch=drawn, strategy=strategy)
+            for drawn in batches(source, tasks, generator, batch)
+        ]
+    )
+
+
+def batches(
+    source: TaskSource, tasks: int, generator: torch.Generator, batch: int
+) -> Iterator[Task]:
+    """``tasks`` tasks of a source, ``batch`` at a time.
+
+    Raises:
+        ValueError: ``tasks`` or ``batch`` is below 1.
+    """
     if min(tasks, batch) < 1:
         raise ValueError(f"tasks is {tasks} and batch {batch}, but both must be at least 1")
-    results = []
     for start in range(0, tasks, batch):
-        drawn = source.sample(min(batch, tasks - start), generator)
-        results.append(task_scores(learner, params, batch=drawn, strategy=strategy))
+        yield source.sample(min(batch, tasks - start), generator)
+
+
+def evaluation(results: Sequence[Results]) -> Evaluation:
+    """What :func:`~autometa.engine.strategies.task_scores` gave of batches, as one."""
     pooled = {
         name: torch.cat([result[name] for result in results]).double().cpu() for name in results[0]
     }

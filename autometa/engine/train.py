@@ -64,7 +64,7 @@ class TrainState:
     def start(cls, learner: Learner[Any], params: Params, generator: torch.Generator) -> TrainState:
         """Before the first meta-iteration; ``params`` are copied, ``generator`` draws the tasks."""
         params = {name: value.clone() for name, value in params.items()}
-        return cls(params, _optimizer(learner, params), generator)
+        return cls(params, outer_optimizer(learner, params), generator)
 
     @classmethod
     def restore(
@@ -76,7 +76,7 @@ class TrainState:
     ) -> TrainState:
         """The state that :meth:`state_dict` gave, on a device."""
         params = {name: value.to(device, copy=True) for name, value in saved["params"].items()}
-        optimizer = _optimizer(learner, params)
+        optimizer = outer_optimizer(learner, params)
         optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))  # it keeps what it is given
         generator = torch.Generator()
         generator.set_state(saved["generator"].cpu())
@@ -129,8 +129,7 @@ def meta_train(
     while state.iteration < iterations:
         progress, norm = _step(learner, state, source, iterations, strategy, gradient)
         unchecked.append((progress, norm))
-        every = 1 if norm.device.type == "cpu" else CHECK_EVERY_ITERATIONS
-        if len(unchecked) == every or state.iteration == iterations:
+        if len(unchecked) == check_every(norm.device) or state.iteration == iterations:
             _check(unchecked)
             unchecked.clear()
         yield progress
@@ -149,7 +148,7 @@ def rate(hyper: Hyper, iteration: int, iterations: int) -> float:
     return hyper.meta_lr
 
 
-def _optimizer(learner: Learner[Any], params: Params) -> torch.optim.Optimizer:
+def outer_optimizer(learner: Learner[Any], params: Params) -> torch.optim.Optimizer:
     """The outer optimizer; adam, sgd and momentum add the decay to the gradient (an l2 penalty)."""
     decay, names = learner.hyper.meta_weight_decay, sorted(learner.learned(params))
     decayed = [name for name in names if decay and name.startswith(DECAYED)]
@@ -168,6 +167,20 @@ def _optimizer(learner: Learner[Any], params: Params) -> torch.optim.Optimizer:
             return torch.optim.Adam(groups)
 
 
+def draw(
+    learner: Learner[Any],
+    params: Params,
+    source: TaskSource,
+    generator: torch.Generator,
+    progress: float,
+) -> tuple[Task, Moment]:
+    """The tasks of a meta-iteration, and its moment with each task's row of noise."""
+    tasks = learner.hyper.meta_batch
+    batch = source.sample(tasks, generator)
+    noise = torch.randn(tasks, learner.noise_size(params, batch), generator=generator)
+    return batch, Moment(progress, noise.to(batch.query_x))
+
+
 def _step(
     learner: Learner[Any],
     state: TrainState,
@@ -176,13 +189,8 @@ def _step(
     strategy: str,
     gradient: MetaGradient,
 ) -> tuple[Progress, Tensor]:
-    batch = source.sample(learner.hyper.meta_batch, state.generator)
-    noise = torch.randn(
-        learner.hyper.meta_batch,
-        learner.noise_size(state.params, batch),
-        generator=state.generator,
-    )
-    moment = Moment(state.iteration / iterations, noise.to(batch.query_x))
+    progress = state.iteration / iterations
+    batch, moment = draw(learner, state.params, source, state.generator, progress)
     grads, metrics = gradient(learner, state.params, batch=batch, strategy=strategy, moment=moment)
     for name, g in grads.items():
         state.params[name].grad = g
@@ -202,7 +210,19 @@ def _step(
 def _check(unchecked: Sequence[tuple[Progress, Tensor]]) -> None:
     values = torch.stack([torch.stack((step.loss, norm)) for step, norm in unchecked]).tolist()
     for (step, _), (loss, norm) in zip(unchecked, values, strict=True):
-        if not math.isfinite(loss):
-            raise Diverged(step.iteration, f"the loss is {loss}")
-        if not math.isfinite(norm):
-            raise Diverged(step.iteration, f"the norm of the gradient is {norm}")
+        if end := divergence(step.iteration, loss, norm):
+            raise end
+
+
+def check_every(device: torch.device) -> int:
+    """Meta-iterations between looks at their numbers."""
+    return 1 if device.type == "cpu" else CHECK_EVERY_ITERATIONS
+
+
+def divergence(iteration: int, loss: float, norm: float) -> Diverged | None:
+    """What a loss or a gradient's norm that isn't finite means."""
+    if not math.isfinite(loss):
+        return Diverged(iteration, f"the loss is {loss}")
+    if not math.isfinite(norm):
+        return Diverged(iteration, f"the norm of the gradient is {norm}")
+    return None

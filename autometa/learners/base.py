@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -95,15 +95,22 @@ class Hyper:
 
     def at_least(self, low: int, *names: str) -> None:
         """Raise a ValueError for the first of these fields that is below ``low``."""
-        for name in names:
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {low}")
+        for name, value in self._plain(names):
+            if value < low:
+                raise ValueError(f"{name} is {value}, but must be at least {low}")
 
     def above(self, low: int, *names: str) -> None:
         """Raise a ValueError for the first of these fields that isn't above ``low``."""
+        for name, value in self._plain(names):
+            if not value > low:
+                raise ValueError(f"{name} is {value}, but must be above {low}")
+
+    def _plain(self, names: Sequence[str]) -> Iterator[tuple[str, float]]:
+        """Where trials are one program, numbers are tensors, and each trial's own was checked."""
         for name in names:
-            if not getattr(self, name) > low:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above {low}")
+            value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                yield name, value
 
     def __post_init__(self) -> None:
         for each in fields(self):

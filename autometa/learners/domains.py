@@ -57,9 +57,14 @@ class Rates:
 Domain = Float | Int | Choice | Rates
 
 
-def hyper(default: Any, domain: Domain, meaning: str) -> Any:
+def hyper(default: Any, domain: Domain, meaning: str, *, batched: bool = True) -> Any:
     """A dataclass field with its default, its search domain and its meaning.
 
     A domain of a single value isn't searched, unless a study gives the field a range or a list.
+
+    Args:
+        batched: Whether trials that differ in this number only can be one program, in which it is
+            a tensor. They can't where the code branches by it, or needs a plain number.
     """
-    return field(default=default, metadata={"domain": domain, "meaning": meaning})
+    metadata = {"domain": domain, "meaning": meaning, "batched": batched}
+    return field(default=default, metadata=metadata)

@@ -23,6 +23,7 @@ class EnsembleHyper(InnerLoopHyper):
         0.5,
         Float(0.01, 1.0, log=True),
         "variance of a regression's noise; 0.5 makes the loss the squared error",
+        batched=False,
     )
 
     def __post_init__(self) -> None:

@@ -38,7 +38,10 @@ class IMPHyper(Hyper):
     meta_batch: int = hyper(1, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     meta_schedule: str = hyper("halving", SCHEDULES, "course of the outer rate over the budget")
     alpha: float = hyper(
-        0.1, Float(1e-5, 1.0, log=True), "concentration: the higher, the more clusters"
+        0.1,
+        Float(1e-5, 1.0, log=True),
+        "concentration: the higher, the more clusters",
+        batched=False,
     )
     sigma: float = hyper(5.0, Float(0.1, 30.0, log=True), "variance of a cluster, at the start")
     learn_sigma: bool = hyper(True, Choice((True, False)), "whether training goes on from there")

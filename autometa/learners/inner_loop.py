@@ -102,7 +102,10 @@ class OrderHyper(InnerLoopHyper):
 
     order: str = hyper("second", ORDERS, "whether to differentiate through the inner gradients")
     first_order_share: float = hyper(
-        1 / 3, Float(1 / 3, 1 / 3), "share of the budget in first order, if order is annealed"
+        1 / 3,
+        Float(1 / 3, 1 / 3),
+        "share of the budget in first order, if order is annealed",
+        batched=False,
     )
 
     def __post_init__(self) -> None:

@@ -60,10 +60,15 @@ class MAMLPPHyper(InnerLoopHyper):
     learned_rates: bool = hyper(True, SWITCH, "LSLR: whether to learn a rate per layer and step")
     multi_step_loss: bool = hyper(True, SWITCH, "MSL: whether early steps count at first")
     multi_step_share: float = hyper(
-        0.1, Float(0.05, 1.0), "share of the budget over which early steps lose their weight"
+        0.1,
+        Float(0.05, 1.0),
+        "share of the budget over which early steps lose their weight",
+        batched=False,
     )
     order_annealing: bool = hyper(True, SWITCH, "DA: whether training begins in first order")
-    first_order_share: float = hyper(1 / 3, Float(0.1, 0.9), "share of the budget in first order")
+    first_order_share: float = hyper(
+        1 / 3, Float(0.1, 0.9), "share of the budget in first order", batched=False
+    )
     running_statistics: bool = hyper(
         True,
         SWITCH,

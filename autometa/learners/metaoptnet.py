@@ -41,10 +41,15 @@ class MetaOptNetHyper(Hyper):
 
     meta_batch: int = hyper(8, Choice((1, 2, 4, 8)), "tasks per meta-iteration")
     meta_schedule: str = hyper("cosine", SCHEDULES, "course of the outer rate over the budget")
-    cost: float = hyper(0.1, Float(1e-3, 10.0, log=True), "C, the price of a margin missed by 1")
+    cost: float = hyper(
+        0.1, Float(1e-3, 10.0, log=True), "C, the price of a margin missed by 1", batched=False
+    )
     scale: float = hyper(1.0, Float(0.1, 30.0, log=True), "factor of the logits to start from")
     smoothing: float = hyper(
-        0.1, Float(0.0, 0.3), "share of a query's label that goes to the other classes in training"
+        0.1,
+        Float(0.0, 0.3),
+        "share of a query's label that goes to the other classes in training",
+        batched=False,
     )
     solver_steps: int = hyper(15, Int(10, 30), "interior point iterations")
 

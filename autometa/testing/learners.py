@@ -24,7 +24,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from autometa.engine.cohort import evaluate_cohort, train_cohort
 from autometa.engine.evaluate import meta_evaluate
+from autometa.engine.members import batched, stacked
 from autometa.engine.strategies import STRATEGIES, meta_gradient
 from autometa.engine.train import TrainState, meta_train
 from autometa.episodes.task import Task
@@ -37,6 +39,7 @@ from autometa.testing.small import (
     WAYS,
     EasyClasses,
     EasyFamily,
+    InDoubles,
     small_encoder,
     small_tasks,
 )
@@ -235,6 +238,45 @@ class LearnerTestCase:
         for name in start.keys() - moving:
             assert torch.equal(state.params[name], start[name]), f"{name} isn't learned"
 
+    def test_trials_of_one_program_are_as_by_themselves(self, problem: str) -> None:
+        """Those that differ in numbers only: the same parameters and scores, trained at once."""
+        learners = [self._varied(problem, position) for position in range(3)]
+        family = EasyFamily(problem)
+        source = InDoubles(EasyClasses() if learners[0].trains_on == CLASSES else family)
+        alone, together = ([_started(each, family.ways) for each in learners] for _ in range(2))
+        for learner, state in zip(learners, alone, strict=True):
+            if learner.learned(state.params):
+                list(meta_train(learner, state, source=source, iterations=2, strategy="loop"))
+        if learners[0].learned(together[0].params):
+            ends = train_cohort(learners, together, source=source, iterations=2, until=2)
+            assert not ends
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(other.params, one.params, rtol=1e-6, atol=1e-8)
+        scores = evaluate_cohort(
+            learners, stacked(state.params for state in together), **_twelve_tasks(family)
+        )
+        for learner, state, found in zip(learners, alone, scores, strict=True):
+            expected = meta_evaluate(
+                learner, state.params, strategy="loop", **_twelve_tasks(family)
+            )
+            torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-7)
+            assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+    def _varied(self, problem: str, position: int) -> Learner[Any]:
+        """The learner with other numbers, wherever these may be tensors, and other rates."""
+        learner = self.make(problem)
+        # Adam makes steps of what is only rounding: gradients of a bias before a normalisation.
+        values: dict[str, Any] = {"meta_batch": 2, "meta_optimizer": "sgd"}
+        for field in fields(learner.hyper):
+            value = getattr(learner.hyper, field.name)
+            if field.name in batched(type(learner.hyper)):
+                domain = field.metadata["domain"]
+                values[field.name] = value + 0.1 * position * (domain.high - value)
+            elif isinstance(value, RateVector):
+                rates = tuple(tuple(r / (1 + position) for r in row) for row in value.values)
+                values[field.name] = replace(value, values=rates)
+        return replace(learner, hyper=replace(learner.hyper, **values))
+
     def _hyper(self) -> Hyper:
         return self.learner.hyper_type() if self.hyper is None else self.hyper
 
@@ -245,6 +287,17 @@ class LearnerTestCase:
         task = next(small_tasks(problem, shots=shots, queries=queries).unbind())
         params = learner.init(task.ways, torch.Generator().manual_seed(0))
         return learner, {name: value.double() for name, value in params.items()}, task
+
+
+def _started(learner: Learner[Any], ways: int) -> TrainState:
+    params = learner.init(ways, torch.Generator().manual_seed(0))
+    doubles = {name: value.double() for name, value in params.items()}
+    return TrainState.start(learner, doubles, torch.Generator().manual_seed(1))
+
+
+def _twelve_tasks(family: EasyFamily) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(2)
+    return {"source": InDoubles(family), "tasks": 12, "generator": generator, "batch": 8}
 
 
 def predictions(learner: Learner[Any], params: Params, task: Task) -> Tensor:

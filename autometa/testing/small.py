@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autometa.episodes.task import Task
+from autometa.episodes.task import Task, TaskSource
 from autometa.learners.base import REGRESSION, Encoder
 
 WAYS = 3
@@ -110,6 +110,22 @@ class EasyClasses:
         y = torch.randint(TRAIN_CLASSES, (tasks, 24), generator=generator)
         x = _noisy_patterns(y, generator)
         return Task(x[:, :0], y[:, :0], x, y, ways=TRAIN_CLASSES)
+
+
+@dataclass(frozen=True)
+class InDoubles:
+    """The same tasks in float64."""
+
+    source: TaskSource
+
+    def sample(self, tasks: int, generator: torch.Generator) -> Task:
+        batch = self.source.sample(tasks, generator)
+        support_y, query_y = (
+            y.double() if y.is_floating_point() else y for y in (batch.support_y, batch.query_y)
+        )
+        return Task(
+            batch.support_x.double(), support_y, batch.query_x.double(), query_y, batch.ways
+        )
 
 
 def _noisy_patterns(classes: Tensor, generator: torch.Generator) -> Tensor:

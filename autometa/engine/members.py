@@ -1,0 +1,135 @@
+"""Learners that differ in numbers only, as one: the members of a cohort.
+
+Their meta-parameters have a leading dimension P, and so have the numbers among their
+hyper-parameters. Whatever is computed is batched over it, each member's part by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from autometa.learners.base import Hyper, Learner, Params
+from autometa.learners.domains import Float
+from autometa.learners.rates import RateVector
+
+OUTER = ("meta_lr", "meta_weight_decay")
+"""Numbers that only the outer optimizer asks for."""
+
+Function = Callable[[Learner[Any], Params], Any]
+
+
+def batched(hyper_type: type[Hyper]) -> list[str]:
+    """The numbers in which members may differ; in the numbers of a rate vector they may as well."""
+    return [
+        field.name
+        for field in fields(hyper_type)
+        if isinstance(field.metadata["domain"], Float) and field.metadata["batched"]
+    ]
+
+
+def agreed(hyper: Hyper) -> dict[str, Any]:
+    """What all members of a cohort must have in common."""
+    free = batched(type(hyper))
+    values = {each.name: getattr(hyper, each.name) for each in fields(hyper)}
+    return {
+        name: (value.mode, value.groups) if isinstance(value, RateVector) else value
+        for name, value in values.items()
+        if name not in free
+    }
+
+
+def check_members(learners: Sequence[Learner[Any]]) -> None:
+    """Raise a ValueError unless learners can be one program."""
+    first = learners[0]
+    expected = agreed(first.hyper)
+    for learner in learners[1:]:
+        if type(learner) is not type(first):
+            raise ValueError(f"{type(learner).__name__} can't be in one cohort with {first}")
+        for name, value in agreed(learner.hyper).items():
+            if value != expected[name]:
+                raise ValueError(f"{name} is {value} and {expected[name]}: a cohort has to agree")
+
+
+def stacked(params: Iterable[Params]) -> Params:
+    """The members' tensors, [P, …]."""
+    every = list(params)
+    return {name: torch.stack([each[name] for each in every]) for name in every[0]}
+
+
+def over_members(function: Function, learners: Sequence[Learner[Any]], params: Params) -> Any:
+    """``function`` of every learner and its meta-parameters; its tensors with P first.
+
+    Args:
+        learners: P of them, for which :func:`check_members` is content.
+        params: Stacked, [P, …].
+    """
+    first = learners[0]
+
+    def one(params: Params, numbers: dict[str, Tensor]) -> Any:
+        return function(_with(first, numbers), params)
+
+    like = next(iter(params.values()))
+    return torch.func.vmap(one)(params, _differing(learners, like))
+
+
+def _differing(learners: Sequence[Learner[Any]], like: Tensor) -> dict[str, Tensor]:
+    """Numbers that aren't the same for all, [P] each."""
+    found: dict[str, Tensor] = {}
+    for name in batched(type(learners[0].hyper)):
+        values = [float(getattr(learner.hyper, name)) for learner in learners]
+        if name not in OUTER and len(set(values)) > 1:
+            found[name] = like.new_tensor(values)
+    return found
+
+
+def _with(learner: Learner[Any], numbers: dict[str, Tensor]) -> Learner[Any]:
+    """The learner with tensors as numbers, which no constructor could check."""
+    hyper = copy.copy(learner.hyper)
+    for name, value in numbers.items():
+        object.__setattr__(hyper, name, value)
+    return replace(learner, hyper=hyper)
+
+
+class MemberParts:
+    """:func:`over_members` in parts of the members, where all at once take too much memory.
+
+    Attributes:
+        most: Members of the largest part; None while there was memory for all.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def __call__(self, function: Function, learners: Sequence[Learner[Any]], params: Params) -> Any:
+        """As :func:`over_members`.
+
+        Raises:
+            torch.OutOfMemoryError: A single member takes too much memory.
+        """
+        count = len(learners)
+        while True:
+            size = min(self.most or count, count)
+            try:
+                parts = [
+                    over_members(
+                        function,
+                        learners[start : start + size],
+                        {name: value[start : start + size] for name, value in params.items()},
+                    )
+                    for start in range(0, count, size)
+                ]
+                return tree_map(lambda *tensors: torch.cat(tensors), *parts)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Outside of the handler, whose traceback still holds what the failed attempt made.
+            self.most = (size + 1) // 2
+            if next(iter(params.values())).is_cuda:
+                torch.cuda.empty_cache()
