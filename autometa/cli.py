@@ -73,6 +73,9 @@ def search(
     gpus_per_trial: Annotated[
         float | None, typer.Option(help="0.25 puts four trials on one GPU.")
     ] = None,
+    cohort: Annotated[
+        int | None, typer.Option(help="Trials that are one program, where that pays.")
+    ] = None,
     storage: Storage = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's address.")] = None,
     out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
@@ -94,6 +97,7 @@ def search(
         "seed": seed,
         "resources.concurrency": concurrency,
         "resources.gpus_per_trial": gpus_per_trial,
+        "resources.cohort": cohort,
         "storage": storage,
         "address": address,
         "out": out,

@@ -193,6 +193,9 @@ class ResourcesConfig(Part):
     gpus_per_trial: Annotated[float, Field(ge=0)] = Field(
         0.0, description="fractions share a GPU: 0.25 puts four trials on one"
     )
+    cohort: Count = Field(
+        1, description="trials that are one program where that pays: they differ in numbers only"
+    )
 
 
 PathText = Annotated[Path, PlainSerializer(str)]

@@ -86,6 +86,8 @@ class StudyConfig(Part):
                 f"finalists.max_tasks is {finalists.max_tasks}, but must be at least "
                 f"finalists.tasks ({finalists.tasks})"
             )
+        if self.resources.cohort > 1:
+            self._check_cohort()
         if self.supernet:
             self._check_supernet(self.supernet)
         if self.warm_start and self.sampler.name == "grid":
@@ -123,6 +125,20 @@ class StudyConfig(Part):
             raise ValueError("scheduler.name is 'pbt', which needs budget.trial_time left out")
         if self.sampler.name == "grid":
             raise ValueError("sampler.name is 'grid', but heirs of pbt are no points of a grid")
+
+    def _check_cohort(self) -> None:
+        """Refuse what makes trials of one program go apart."""
+        parting = {
+            "scheduler.name": "pbt" if self.scheduler.name == "pbt" else None,
+            "budget.trial_time": self.budget.trial_time,
+            "validation.max_tasks": self.validation.max_tasks,
+        }
+        for field, value in parting.items():
+            if value is not None:
+                raise ValueError(
+                    f"resources.cohort is {self.resources.cohort}, but trials of one program "
+                    f"can't have {field} {value!r}: choose another, or leave resources.cohort out"
+                )
 
     def _check_supernet(self, supernet: SupernetConfig) -> None:
         limits = {"supernet.candidates": supernet.candidates, "budget.trials": self.budget.trials}

@@ -93,10 +93,15 @@ class StudyFolder:
     def checkpoint(self, name: str) -> Path:
         return self.path / CHECKPOINTS / f"{name}.pt"
 
+    def cuts(self, name: str) -> Path:
+        """Which members of a cohort are to stop; ``name`` is its first trial's."""
+        return self.path / CHECKPOINTS / f"{name}.cuts.json"
+
     def drop_kept(self) -> None:
-        """Remove the checkpoints on the way, which no trial will go on from any more."""
-        for path in (self.path / CHECKPOINTS).glob("*@*.pt"):
-            path.unlink()
+        """Remove what only running trials need: checkpoints on the way, and cuts."""
+        for pattern in ("*@*.pt", "*.cuts.json"):
+            for path in (self.path / CHECKPOINTS).glob(pattern):
+                path.unlink()
 
     def finalist(self, name: str) -> Path:
         return self.path / "finalists" / f"{name}.json"

@@ -87,10 +87,17 @@ class StudySearcher(Searcher):
         return False
 
     def suggest(self, trial_id: str) -> Any:
-        trial = self._waiting.pop(0) if self._waiting else self._ask()
+        trial = self._next()
         if trial is None:
             return str(Searcher.FINISHED)
         self._live[trial_id] = trial
+        return self._started(trial)
+
+    def _next(self) -> optuna.Trial | None:
+        return self._waiting.pop(0) if self._waiting else self._ask()
+
+    def _started(self, trial: optuna.Trial) -> dict[str, Any]:
+        """What Tune hands to the trial's worker."""
         candidate = trial.user_attrs["candidate"]
         name = trial_name(trial.number, candidate)
         self._observer(
@@ -166,8 +173,10 @@ class StudySearcher(Searcher):
         self._record(trial, result)
         if end := result.get("end"):
             self._end(trial, end, result.get("reason", ""))
-            return
-        iteration = result["iteration"]
+        else:
+            self._cut(trial, result["iteration"])
+
+    def _cut(self, trial: optuna.Trial, iteration: int) -> None:
         trial.set_user_attr(CUT_AT, iteration)
         self._end(trial, PRUNED, f"cut by the scheduler at {iteration} meta-iterations")
 

@@ -12,6 +12,11 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from autometa.config import StudyConfig
+from autometa.engine.cohort import VMAP
+from autometa.engine.strategies import choose
+from autometa.search.cohort.scheduler import ByMember
+from autometa.search.cohort.searcher import CohortSearcher
+from autometa.search.cohort.worker import CohortWorker
 from autometa.search.earlier import kept_earlier
 from autometa.search.events import Event, Observer, TrialEnded
 from autometa.search.folder import StudyFolder
@@ -65,15 +70,22 @@ def run_trials(
 
     direction = score_direction(study)
     scheduler = make_scheduler(config, rows_of(study), direction)
-    earlier = kept_earlier(config)
-    searcher = StudySearcher(study, space, config, trial_config, keep_time, earlier)
+    asked = (study, space, config, trial_config, keep_time, kept_earlier(config))
+    size = cohort_size(config, space)
+    if size == 1:
+        worker, searcher, decides = TrialWorker, StudySearcher(*asked), for_tune(scheduler)
+    else:
+        worker, decides = CohortWorker, ByMember(scheduler)
+        searcher = CohortSearcher(
+            *asked, size=size, scheduler=decides, cohort_config=_cohort_config(folder)
+        )
     tuner = tune.Tuner(
-        TrialWorker,
+        worker,
         tune_config=tune.TuneConfig(
             metric="score",
             mode="max" if direction == MAXIMIZE else "min",
             search_alg=searcher,
-            scheduler=for_tune(scheduler),
+            scheduler=decides,
             num_samples=-1,
             max_concurrent_trials=config.resources.concurrency,
             reuse_actors=True,
@@ -93,6 +105,26 @@ def run_trials(
         searcher.close_running("the time budget was spent")
         return True
     return searcher.exhausted or counted(rows_of(study)) >= config.budget.trials
+
+
+def cohort_size(config: StudyConfig, space: SearchSpace) -> int:
+    """Trials of one program: only where tasks are batched, since elsewhere that is slower."""
+    in_shape = next(iter(space.backbones.values())).in_shape
+    device = "cuda" if config.resources.gpus_per_trial else "cpu"
+    return config.resources.cohort if choose(device, 1, in_shape) == VMAP else 1
+
+
+def _cohort_config(folder: StudyFolder) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    def together(members: list[dict[str, Any]]) -> dict[str, Any]:
+        first = members[0]
+        return {
+            "name": f"{first['name']}+{len(members) - 1}",
+            "members": members,
+            "cuts": str(folder.cuts(first["name"]).absolute()),
+            "resources": first["resources"],
+        }
+
+    return together
 
 
 def _in_search(

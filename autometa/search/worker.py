@@ -42,17 +42,8 @@ class TrialWorker(tune.Trainable):
         try:
             report = next(self._reports)
         except Exception as error:  # a trial's failure is a result of the search, not its end
-            return {"done": True, "end": FAILED, "reason": reason_of(error), **NOTHING}
-        return {
-            "iteration": report.iteration,
-            "score": report.score,
-            "ci95": report.ci95,
-            "seconds": report.seconds,
-            "end": report.end,
-            "reason": report.reason,
-            "measures": list(report.measures.items()),  # Tune would flatten a mapping
-            "done": report.end is not None,
-        }
+            return failed(error) | {"done": True}
+        return told(report) | {"done": report.end is not None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial writes its own checkpoint at every report."""
@@ -65,6 +56,17 @@ class TrialWorker(tune.Trainable):
 
 
 NOTHING = {"iteration": 0, "score": math.nan, "ci95": math.nan, "seconds": 0.0}
+
+
+def told(report: TrialReport) -> dict[str, Any]:
+    """A report as plain values."""
+    # Tune would flatten a mapping.
+    return vars(report) | {"measures": list(report.measures.items())}
+
+
+def failed(error: BaseException) -> dict[str, Any]:
+    """The report of a trial that can't go on."""
+    return {"end": FAILED, "reason": reason_of(error), **NOTHING}
 
 
 def use_threads(cpus: float) -> None:

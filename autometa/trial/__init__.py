@@ -3,6 +3,7 @@
 A :class:`TrialSpec` is names and numbers only; :func:`run_trial` trains what it says.
 """
 
+from autometa.trial.cohort import CohortRun
 from autometa.trial.scoring import (
     ADAPTATION,
     ECE,
@@ -39,6 +40,7 @@ __all__ = [
     "EVALUATION_BATCH_TASKS",
     "ITERATIONS",
     "TASKS",
+    "CohortRun",
     "Score",
     "TrialReport",
     "TrialSpec",

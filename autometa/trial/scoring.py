@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa.engine import checkpoint as checkpoints
-from autometa.engine.evaluate import meta_evaluate
+from autometa.engine.evaluate import Evaluation, meta_evaluate
 from autometa.engine.latency import latency_ms
 from autometa.engine.memory import adaptation_bytes
 from autometa.episodes import stream
@@ -76,8 +76,13 @@ def score_tasks(
         batch=EVALUATION_BATCH_TASKS,
         strategy=strategy(spec),
     )
+    return score_of(found)
+
+
+def score_of(found: Evaluation) -> Score:
+    """An evaluation as plain numbers."""
     scores = tuple(found.scores.tolist())
-    return Score(found.mean, found.ci95, tasks, found.loss, found.ece, scores)
+    return Score(found.mean, found.ci95, len(scores), found.loss, found.ece, scores)
 
 
 def measures(

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +97,18 @@ def run_trial(
 
     ``measure`` names what else than the score to measure at the end.
     """
-    saved = checkpoints.load(checkpoint) if checkpoint.exists() else None
-    report = None if saved is None else TrialReport(**json.loads(saved["report"]))
+    saved, report = last_report(checkpoint)
     if report is not None:
         yield report
         if report.end is not None:
             return
-    if saved is None and spec.start is not None:
-        saved = checkpoints.load(Path(spec.start))
-    course = _course(spec, saved)
+    course = course_of(spec, saved)
     seconds = report.seconds if report else 0.0
     iteration = report.iteration if report else course.reported(course.state.iteration)
     while iteration < spec.iterations:
         target = min(iteration + spec.validate_every, spec.iterations)
         report = _advance(course, target, seconds, measure)
-        _save(course, report, checkpoint)
+        save(course, report, checkpoint)
         yield report
         if report.end is not None:
             return
@@ -137,7 +134,18 @@ def kept(checkpoint: Path, iteration: int) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}@{iteration}{checkpoint.suffix}")
 
 
-def _course(spec: TrialSpec, saved: Mapping[str, Any] | None) -> Course:
+def last_report(checkpoint: Path) -> tuple[Mapping[str, Any] | None, TrialReport | None]:
+    """What a trial has saved, and its report then; nothing before its first."""
+    if not checkpoint.exists():
+        return None, None
+    saved = checkpoints.load(checkpoint)
+    return saved, TrialReport(**json.loads(saved["report"]))
+
+
+def course_of(spec: TrialSpec, saved: Mapping[str, Any] | None) -> Course:
+    """A trial where it was saved, or where it begins."""
+    if saved is None and spec.start is not None:
+        saved = checkpoints.load(Path(spec.start))
     learners = [(until, build_learner(phase)[0]) for until, phase in spec.phases()]
     if saved is None:
         state = begun(spec, learners[0][1])
@@ -164,7 +172,8 @@ def _inherited(params: Params, given: Params) -> Params:
     return params | given if fits else params
 
 
-def _save(course: Course, report: TrialReport, checkpoint: Path) -> None:
+def save(course: Course, report: TrialReport, checkpoint: Path) -> None:
+    """Renew a trial's checkpoint."""
     content = {
         "train": course.state.state_dict(),
         "report": json.dumps(asdict(report)),
@@ -181,21 +190,32 @@ def _advance(course: Course, target: int, seconds: float, measure: Collection[st
     spec, state, start = course.spec, course.state, time.perf_counter()
 
     def diverged(iteration: int, reason: str) -> TrialReport:
-        spent = seconds + time.perf_counter() - start
-        return TrialReport(iteration, math.nan, math.nan, spent, DIVERGED, reason)
+        return diverged_report(iteration, seconds + time.perf_counter() - start, reason)
 
     try:
         _train(course, course.own(target))
     except Diverged as stop:
         return diverged(course.reported(stop.iteration), stop.reason)
     score = validate(spec, course.learner, state.params, target)
-    found = _known(course, score)
-    if end := COMPLETE if target == spec.iterations else None:
-        found |= measures(spec, course.learner, state.params, score, measure)
+    report = scored_report(course, target, score, measure)
+    return replace(report, seconds=seconds + time.perf_counter() - start)
+
+
+def scored_report(
+    course: Course, iteration: int, score: Score, measure: Collection[str]
+) -> TrialReport:
+    """The report of a scoring, with what is measured at the end; its seconds are for others."""
     if not math.isfinite(score.mean):
-        return diverged(target, "its predictions aren't finite")
-    spent = seconds + time.perf_counter() - start
-    return TrialReport(target, score.mean, score.ci95, spent, end, measures=found)
+        return diverged_report(iteration, 0.0, "its predictions aren't finite")
+    spec, found = course.spec, _known(course, score)
+    if end := COMPLETE if iteration == spec.iterations else None:
+        found |= measures(spec, course.learner, course.state.params, score, measure)
+    return TrialReport(iteration, score.mean, score.ci95, 0.0, end, measures=found)
+
+
+def diverged_report(iteration: int, seconds: float, reason: str) -> TrialReport:
+    """The last report of a trial that left the finite numbers."""
+    return TrialReport(iteration, math.nan, math.nan, seconds, DIVERGED, reason)
 
 
 def _known(course: Course, score: Score) -> dict[str, float]:
