@@ -47,6 +47,7 @@ class CohortSearcher(StudySearcher):
         self._size, self._scheduler, self._cohort_config = size, scheduler, cohort_config
         self._cohorts: dict[str, dict[str, optuna.Trial]] = {}
         self._fixed: dict[str, Any] = {}
+        self._resumed = {trial.number for trial in self._waiting}
 
     def suggest(self, trial_id: str) -> Any:
         first = self._next()
@@ -59,10 +60,12 @@ class CohortSearcher(StudySearcher):
         return self._cohort_config(configs)
 
     def _companions(self, first: optuna.Trial) -> list[optuna.Trial]:
-        """Trials that are one program with the first: those that wait, and new ones."""
+        """Trials that are one program with the first: those that wait, or new ones."""
         shared = _shared(first)
         found = [trial for trial in self._waiting if _shared(trial) == shared][: self._size - 1]
         self._waiting = [trial for trial in self._waiting if trial not in found]
+        if first.number in self._resumed:  # the others of its cohort had ended
+            return found
         self._fixed = _fixed(first)
         while len(found) + 1 < self._size and len(self._fixed) < len(first.params):
             trial = self._ask()
