@@ -80,10 +80,17 @@ class StudySearcher(Searcher):
 
     @staticmethod
     def _adopt(trial: optuna.Trial) -> bool:
-        """Keep a trial with a candidate; one that died half-sampled was never started."""
-        if "candidate" in trial.user_attrs:
+        """Keep a trial with a candidate; one that died half-sampled was never started.
+
+        Nor does one go on whose end was written down when the driver died.
+        """
+        known = trial.user_attrs
+        if "end" in known:
+            end_trial(trial, known["end"], known["reason"])
+        elif "candidate" not in known:
+            end_trial(trial, FAILED, "the search ended while it was being proposed")
+        else:
             return True
-        end_trial(trial, FAILED, "the search ended while it was being proposed")
         return False
 
     def suggest(self, trial_id: str) -> Any:

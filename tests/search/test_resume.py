@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,21 @@ import pytest
 
 from autometa.config import StudyConfig
 from autometa.errors import StudyError
+from autometa.search import run
 from autometa.search.folder import StudyFolder, create_folder
 from autometa.search.run import plan
-from autometa.search.study import RUNNING, TrialRow, load_optuna_study, rows_of, storage_of
+from autometa.search.searcher import StudySearcher
+from autometa.search.study import (
+    COMPLETE,
+    PRUNED,
+    RUNNING,
+    TrialRow,
+    create_study,
+    load_optuna_study,
+    report_score,
+    rows_of,
+    storage_of,
+)
 
 Make = Callable[..., StudyConfig]
 pytestmark = [  # Optuna leaves SQLite connections to the garbage collector
@@ -153,6 +166,30 @@ def test_a_study_that_died_before_its_first_trial_begins(small: Make, database: 
     finish(drive("resume", str(config.folder)))
     assert len(trials_of(config)) == config.budget.trials
     assert StudyFolder(config.folder).read_result() is not None
+
+
+@pytest.mark.parametrize("end", [COMPLETE, PRUNED])
+def test_a_trial_whose_end_was_being_written_has_ended(small: Make, end: str) -> None:
+    """Its driver died between the attribute and the state."""
+    config = small(budget={"trials": 2})
+    folder = create_folder(config, {"fingerprint": "none"})
+    study = create_study(config, storage_of(config), "minimize")
+    planned = run.plan(config)
+    dead = study.ask()
+    candidate = asdict(planned.space.sample(dead))
+    for name, value in (("candidate", candidate), ("reason", ""), ("end", end)):
+        dead.set_user_attr(name, value)
+    report_score(dead, 1.0, 24)
+
+    def trial_config(number: int, candidate: dict[str, Any]) -> dict[str, Any]:
+        return {"number": number}
+
+    searcher = StudySearcher(study, planned.space, config, trial_config, lambda event: None)
+    assert searcher.suggest("a") == {"number": 1}
+    assert searcher.suggest("b") == "FINISHED"
+    assert [(t.end, t.score) for t in trials_of(config)] == [(end, 1.0), (RUNNING, None)]
+    assert study.trials[0].state.name == end.upper()
+    assert folder.path.exists()
 
 
 def test_two_processes_cannot_drive_one_study(small: Make) -> None:
