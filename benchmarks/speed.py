@@ -13,7 +13,6 @@ file) as well.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import time
 import warnings
@@ -37,6 +36,7 @@ from autometa.learners.maml import MAML, MAMLHyper
 from autometa.learners.rates import RateVector
 from autometa.search.cluster import KEPT_MEMORY
 from benchmarks import peers
+from benchmarks.machine import Table, machine
 
 WAYS, QUERIES = 5, 15
 INNER_LR, META_LR = 1 / 64, 1e-2  # exact in every dtype, the first
@@ -59,12 +59,10 @@ class Cell:
     steps: int
 
     @property
-    def told(self) -> str:
+    def told(self) -> list[str]:
         side = f"{self.image[1]}×{self.image[2]}×{self.image[0]}"
-        return (
-            f"{self.method} | Conv4-{self.width} | {side} | {self.shots} | {self.tasks} "
-            f"| {self.steps}"
-        )
+        numbers = [str(number) for number in (self.shots, self.tasks, self.steps)]
+        return [self.method, f"Conv4-{self.width}", side, *numbers]
 
 
 def cells() -> Iterator[Cell]:
@@ -235,7 +233,7 @@ def check(cell: Cell) -> None:
     losses = {name: [step(), step()] for name, step in steps.items()}
     for name, found in losses.items():
         if any(abs(a - b) > TOLERANCE for a, b in zip(found, losses["ours"], strict=True)):
-            raise SystemExit(f"{cell.told}: losses differ: {name} {found}, ours {losses['ours']}")
+            raise SystemExit(f"{cell}: losses differ: {name} {found}, ours {losses['ours']}")
 
 
 def measure(cell: Cell) -> dict[str, float]:
@@ -253,40 +251,26 @@ def measure(cell: Cell) -> dict[str, float]:
     return {name: median(found) for name, found in times.items()}
 
 
-def machine() -> str:
-    """What it was measured on."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    return (
-        f"{torch.get_num_threads()} cores ({model}), torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {peers.LEARN2LEARN}, {peers.HIGHER}"
-    )
-
-
-def line(cell: Cell, found: dict[str, float]) -> str:
+def line(cell: Cell, found: dict[str, float]) -> list[str]:
     peer = {name: f"{found[name] / found['ours']:.2f} ×" for name in found if name != "ours"}
-    cells = (f"{1000 * found['ours']:,.0f}", peer["learn2learn"], peer.get("higher", ""))
-    return f"| {cell.told} | {' | '.join(cells)} |"
+    return [
+        *cell.told,
+        f"{1000 * found['ours']:,.0f}",
+        peer["learn2learn"],
+        peer.get("higher", ""),
+    ]
 
 
 def main(out: Path | None) -> None:
-    head = (
-        "| method | network | images | shots | tasks | steps | ms an iteration | learn2learn "
-        "| higher |"
-    )
-    lines = [head, "|" + " --- |" * 9]
-    for text in lines:
-        print(text)
+    columns = "method, network, images, shots, tasks, steps, ms an iteration, learn2learn, higher"
+    table = Table(columns.split(", "))
     for cell in cells():
-        lines.append(line(cell, measure(cell)))
-        print(lines[-1], flush=True)
-    told = f"{machine()}; how many times as long as ours the peers take, median of {ROUNDS}"
-    print(told)
-    if out is not None:
-        out.write_text("\n".join([*lines, "", f"{told}.", ""]), encoding="utf-8")
+        table.add(line(cell, measure(cell)))
+    told = (
+        f"{machine()}, {peers.LEARN2LEARN}, {peers.HIGHER}; "
+        f"how many times as long as ours the peers take, median of {ROUNDS}"
+    )
+    table.close(told, out)
 
 
 if __name__ == "__main__":
