@@ -71,7 +71,7 @@ def search(
     seed: Seed = None,
     concurrency: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="0.25 puts four trials on one GPU.")
+        str | None, typer.Option(help="0.25 puts four trials on one GPU; auto measures.")
     ] = None,
     cohort: Annotated[
         int | None, typer.Option(help="Trials that are one program, where that pays.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     model_validator,
 )
 
@@ -187,15 +189,37 @@ class SupernetConfig(Part):
     inherit: bool = Field(True, description="whether trials start from the shared weights")
 
 
+AUTO = "auto"
+
+
+def parse_share(value: Any) -> float | str:
+    """A number of GPUs, or ``auto``."""
+    try:
+        share = value if value == AUTO else float(value)
+        if share == AUTO or 0 <= share < math.inf:
+            return share
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"must be a number from 0 on, or {AUTO}")
+
+
+GpuShare = Annotated[float | str, PlainValidator(parse_share)]
+
+
 class ResourcesConfig(Part):
     concurrency: Count = Field(2, description="trials at a time")
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="fractions share a GPU: 0.25 puts four trials on one"
+    gpus_per_trial: GpuShare = Field(
+        0.0, description="fractions share a GPU: 0.25 puts four trials on one; auto: as measured"
     )
     cohort: Count = Field(
         1, description="trials that are one program where that pays: they differ in numbers only"
     )
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a trial; none as long as that is to be measured."""
+        return 0.0 if self.gpus_per_trial == AUTO else float(self.gpus_per_trial)
 
 
 PathText = Annotated[Path, PlainSerializer(str)]

@@ -54,11 +54,12 @@ class PlainView:
                 self._print(phase_text(event))
 
     def _heading(self, event: SearchStarted) -> str:
-        budget = event.config.budget
+        budget, resources = event.config.budget, event.config.resources
         parts = [
             f"study {event.config.name}: {budget.trials} trials of at most "
             f"{budget.iterations} meta-iterations",
             f"at most {duration(budget.time)}" if budget.time else "",
+            f"{resources.gpus:g} GPUs a trial" if resources.gpus else "",
             f"{event.ended} trials kept" if event.ended else "",
             dashboard_text(event.dashboard) if event.dashboard else "",
         ]

@@ -110,7 +110,7 @@ def check_resources(resources: ResourcesConfig) -> None:
     import ray
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for kind, asked in (("CPU", resources.cpus_per_trial), ("GPU", resources.gpus_per_trial)):
+    for kind, asked in (("CPU", resources.cpus_per_trial), ("GPU", resources.gpus)):
         if asked > total.get(kind, 0):
             raise ConfigError(
                 f"resources.{kind.lower()}s_per_trial is {asked:g}, "

@@ -24,6 +24,7 @@ from autometa.search.domains import Fixed
 from autometa.search.earlier import read_earlier, to_text
 from autometa.search.events import Observer, SearchStarted, ignore
 from autometa.search.folder import StudyFolder, create_folder, write_json
+from autometa.search.packing import packed
 from autometa.search.samplers import check_samplers
 from autometa.search.space import (
     Candidate,
@@ -266,7 +267,7 @@ def _drive(
     observer: Observer,
     dashboard: str | None,
 ) -> None:
-    config = planned.config
+    config = packed(planned.config, planned.space, planned.spec)
     observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
     try:
         space = planned.space
@@ -275,6 +276,8 @@ def _drive(
         if not run_trials(study, space, config, planned.spec, observer):
             raise Interrupted(str(folder.path))
         folder.drop_kept()
-        write_json(folder.result, conclude(planned, folder, study, observer))
+        write_json(
+            folder.result, conclude(replace(planned, config=config), folder, study, observer)
+        )
     except KeyboardInterrupt:
         raise Interrupted(str(folder.path)) from None

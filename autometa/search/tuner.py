@@ -110,7 +110,7 @@ def run_trials(
 def cohort_size(config: StudyConfig, space: SearchSpace) -> int:
     """Trials of one program: only where tasks are batched, since elsewhere that is slower."""
     in_shape = next(iter(space.backbones.values())).in_shape
-    device = "cuda" if config.resources.gpus_per_trial else "cpu"
+    device = "cuda" if config.resources.gpus else "cpu"
     return config.resources.cohort if choose(device, 1, in_shape) == VMAP else 1
 
 
@@ -144,8 +144,8 @@ def _in_search(
 def trial_resources(config: StudyConfig) -> dict[str, float]:
     """What one trial asks of Ray."""
     resources = {"CPU": config.resources.cpus_per_trial}
-    if config.resources.gpus_per_trial:
-        resources["GPU"] = config.resources.gpus_per_trial
+    if config.resources.gpus:
+        resources["GPU"] = config.resources.gpus
     return resources
 
 

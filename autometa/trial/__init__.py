@@ -4,6 +4,7 @@ A :class:`TrialSpec` is names and numbers only; :func:`run_trial` trains what it
 """
 
 from autometa.trial.cohort import CohortRun
+from autometa.trial.need import Need, gpu_need
 from autometa.trial.scoring import (
     ADAPTATION,
     ECE,
@@ -41,6 +42,7 @@ __all__ = [
     "ITERATIONS",
     "TASKS",
     "CohortRun",
+    "Need",
     "Score",
     "TrialReport",
     "TrialSpec",
@@ -48,6 +50,7 @@ __all__ = [
     "dataset",
     "device",
     "episode_shape",
+    "gpu_need",
     "kept",
     "load_params",
     "run_trial",

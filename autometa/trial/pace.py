@@ -10,10 +10,10 @@ import time
 from itertools import islice
 from typing import Any
 
-from autometa.engine.split import SplitGradient
-from autometa.engine.train import Diverged, TrainState, meta_train
+from autometa.engine.train import Diverged, TrainState
 from autometa.learners.base import Learner
-from autometa.trial.spec import TrialSpec, dataset, device, strategy, training_source
+from autometa.trial.spec import TrialSpec, device
+from autometa.trial.steps import steps
 
 WARM_UP = 2
 ENOUGH = 3
@@ -33,20 +33,13 @@ def affordable(spec: TrialSpec, learner: Learner[Any], state: TrainState) -> int
     budget = max(spec.iterations, 2 * (WARM_UP + ENOUGH))
     probe = TrainState.restore(learner, state.state_dict(), device=device())
     probe.iteration = budget // 2
-    steps = meta_train(
-        learner,
-        probe,
-        source=training_source(spec, dataset(spec), learner),
-        iterations=budget,
-        strategy=strategy(spec),
-        gradient=SplitGradient(),
-    )
+    run = steps(spec, learner, probe, budget)
     count, spent = 0, 0.0
     try:
-        for progress in islice(steps, WARM_UP):
+        for progress in islice(run, WARM_UP):
             float(progress.loss)  # waits for an accelerator
         start = time.perf_counter()
-        for count, progress in enumerate(steps, start=1):
+        for count, progress in enumerate(run, start=1):
             float(progress.loss)
             spent = time.perf_counter() - start
             if count >= ENOUGH and spent >= SHARE * spec.seconds:

@@ -9,15 +9,8 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from autometa.engine.train import meta_train
-from autometa.trial.spec import (
-    TrialSpec,
-    build_learner,
-    dataset,
-    device,
-    strategy,
-    training_source,
-)
+from autometa.trial.spec import TrialSpec, build_learner, device
+from autometa.trial.steps import steps
 from autometa.trial.training import begun
 
 WARM_UP = 2
@@ -48,19 +41,13 @@ def profile_iterations(spec: TrialSpec, iterations: int, trace: Path) -> list[Op
         Diverged: Training left the finite numbers.
     """
     learner, _ = build_learner(spec)
-    steps = meta_train(
-        learner,
-        begun(spec, learner),
-        source=training_source(spec, dataset(spec), learner),
-        iterations=WARM_UP + iterations,
-        strategy=strategy(spec),
-    )
-    for progress in islice(steps, WARM_UP):
+    run = steps(spec, learner, begun(spec, learner), WARM_UP + iterations)
+    for progress in islice(run, WARM_UP):
         float(progress.loss)  # waits for a GPU
     on_gpu = device().type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities, profile_memory=True) as profiled:
-        for progress in steps:
+        for progress in run:
             float(progress.loss)
     profiled.export_chrome_trace(str(trace))
     found = [_operator(event, iterations, on_gpu) for event in profiled.key_averages()]

@@ -15,19 +15,13 @@ from typing import Any
 
 from autometa.engine import checkpoint as checkpoints
 from autometa.engine.split import SplitGradient
-from autometa.engine.train import Diverged, TrainState, meta_train
+from autometa.engine.train import Diverged, TrainState
 from autometa.episodes import stream
 from autometa.learners.base import Learner, Params
 from autometa.trial.pace import affordable
 from autometa.trial.scoring import Score, measures, validate
-from autometa.trial.spec import (
-    TrialSpec,
-    build_learner,
-    dataset,
-    device,
-    strategy,
-    training_source,
-)
+from autometa.trial.spec import TrialSpec, build_learner, device
+from autometa.trial.steps import steps
 
 COMPLETE = "complete"
 DIVERGED = "diverged"
@@ -236,17 +230,10 @@ def _train(course: Course, target: int) -> None:
 
 
 def _train_phase(course: Course, learner: Learner[Any], target: int) -> None:
-    spec, state = course.spec, course.state
+    state = course.state
     if not learner.learned(state.params):
         state.iteration = target
         return
-    for progress in meta_train(
-        learner,
-        state,
-        source=training_source(spec, dataset(spec), learner),
-        iterations=course.total,
-        strategy=strategy(spec),
-        gradient=course.gradient,
-    ):
+    for progress in steps(course.spec, learner, state, course.total, course.gradient):
         if progress.iteration >= target:
             break
