@@ -265,3 +265,24 @@ def test_the_speeds_in_the_readme_are_the_committed_ones_and_no_peer_is_faster()
     ratios = [float(ratio) for ratio in re.findall(r"(\d+\.\d+) ×", table)]
     assert len(ratios) >= 15
     assert min(ratios) >= 1
+
+
+def test_the_times_of_sampling_in_the_readme_are_the_committed_ones() -> None:
+    """And small images are sampled in a fiftieth of the time of learn2learn's own benchmark."""
+    table = (ROOT / "trials" / "reference" / "speed" / "episodes.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"(\d+) ×(?= \|)", line) for line in table.splitlines()]
+    ratios = [tuple(map(int, row)) for row in rows if row]
+    assert len(ratios) >= 5
+    assert min(map(min, ratios)) > 1
+    small = [line for line in table.splitlines() if line.startswith("| 28×28×1 |")]
+    assert len(small) >= 4
+    assert all(int(line.split("|")[-4].strip(" ×")) >= 50 for line in small)
+
+
+def test_a_data_set_is_in_memory_once_as_the_readme_says() -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / "memory.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    times = dict(re.findall(r"^\| (.+?) \|.* (\d+\.\d+) × \|$", table, flags=re.M))
+    assert float(times["in the cache folder"]) < 1.5
+    assert float(times["nowhere"]) > 8

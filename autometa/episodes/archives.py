@@ -125,5 +125,14 @@ def decode(tree: Tree, names: Sequence[str], convert: Callable[[Image.Image], Pi
 
     if not names:
         raise DataError(f"{tree.path} holds no images")
+    first = one(names[0])
+    stacked = np.empty((len(names), *first.shape), first.dtype)
+    stacked[0] = first
+
+    def fill(index: int) -> None:
+        stacked[index] = one(names[index])
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        return np.stack(list(pool.map(one, names)))
+        for _ in pool.map(fill, range(1, len(names))):
+            pass  # raises what went wrong
+    return stacked

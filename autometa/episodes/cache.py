@@ -1,7 +1,10 @@
-"""Decoded images kept between runs, one ``.npz`` a data set; losing it costs only time.
+"""Decoded images kept between runs and shared by processes, one file a data set.
 
-The folder is ``$AUTOMETA_CACHE``, or ``~/.cache/autometa``. Files are written beside their place
-and moved there, so two processes can share the folder; one that is damaged is written anew.
+The folder is ``$AUTOMETA_CACHE``, or ``~/.cache/autometa``; losing it costs only time. What is
+read is the file mapped into memory: however many processes of a machine read it, its pixels are in
+memory once. Files are written beside their place and moved there, so processes can share the
+folder; of those that miss the same file, one makes it and the others wait. A damaged file is
+written anew. Where no file can be written, each process has the images for itself.
 """
 
 from __future__ import annotations
@@ -15,34 +18,42 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from .sampler import ImageSplit
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
 
 def cached(kind: str, key: Mapping[str, Any], make: Callable[[], ImageSplit]) -> ImageSplit:
-    """``make()``, or what it gave an earlier run for the same JSON-able ``key``."""
+    """``make()``, or what it gave an earlier run for the same JSON-able ``key``.
+
+    The images are a mapped file: what is written to them stays in this process.
+    """
     try:
         path = file_of(kind, key)
     except RuntimeError:  # no home folder
         return make()
     with contextlib.suppress(*_DAMAGED):
         return _read(path)
-    fresh = make()
-    with contextlib.suppress(OSError):
-        _write(path, fresh)
+    with _alone(path):
+        with contextlib.suppress(*_DAMAGED):
+            return _read(path)
+        fresh = make()
+        with contextlib.suppress(*_DAMAGED):
+            _write(path, fresh)
+            return _read(path)
     return fresh
 
 
 def file_of(kind: str, key: Mapping[str, Any]) -> Path:
     """Where :func:`cached` keeps this key."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return folder() / f"{kind}-{digest[:24]}.npz"
+    return folder() / f"{kind}-{digest[:24]}.safetensors"
 
 
 def folder() -> Path:
@@ -51,20 +62,40 @@ def folder() -> Path:
 
 
 def _read(path: Path) -> ImageSplit:
-    # Opened here because NumPy leaves a file that it can't read open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        head, images = json.loads(stored["head"].tobytes()), stored["images"]
+    with safe_open(path, framework="pt") as stored:
+        told, images = stored.metadata(), stored.get_tensor("images")
+    head = json.loads(told["head"])
     counts, classes, groups = (tuple(head[part]) for part in ("counts", "classes", "groups"))
-    if images.dtype != np.uint8 or images.ndim != 4 or sum(counts) != len(images):
+    if images.dtype != torch.uint8 or images.ndim != 4 or sum(counts) != len(images):
         raise ValueError(f"{path} holds no images")
-    return ImageSplit(torch.from_numpy(images), counts, classes, groups)
+    if told["crc32"] != _checksum(told["head"], images):
+        raise ValueError(f"{path} is damaged")
+    return ImageSplit(images, counts, classes, groups)
 
 
 def _write(path: Path, split: ImageSplit) -> None:
     parts = {"counts": split.counts, "classes": split.classes, "groups": split.groups}
-    head = np.frombuffer(json.dumps(parts).encode(), dtype=np.uint8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, head=head, images=split.images.numpy())
+    head = json.dumps(parts)
+    told = {"head": head, "crc32": _checksum(head, split.images)}
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file({"images": split.images}, temporary, told)
+        temporary.chmod(mode)  # safetensors' own lets nobody else read it
+
+
+def _checksum(head: str, images: torch.Tensor) -> str:
+    return str(zlib.crc32(images.numpy().data, zlib.crc32(head.encode())))
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Held by one process at a time, where files can be locked."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_name(f".{path.stem}.lock")))
+        yield
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Data sets of images: one uint8 tensor a split, episodes by :class:`EpisodeSampler`."""
+"""Data sets of images: a uint8 tensor, episodes by :class:`EpisodeSampler`."""
 
 from __future__ import annotations
 
@@ -72,9 +72,12 @@ class ImageDataset:
         digest = hashlib.sha256()
         for split in SPLITS:
             part = self.splits[split]
-            head = [split, part.counts, part.classes, part.groups, list(part.images.shape)]
+            shape = [sum(part.counts), *part.images.shape[1:]]
+            head = [split, part.counts, part.classes, part.groups, shape]
             digest.update(json.dumps(head).encode())
-            digest.update(part.images.cpu().contiguous().numpy().data)
+            for first, count in zip(part.starts.tolist(), part.counts, strict=True):
+                images = part.images[first : first + count]
+                digest.update(images.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def classes(self, split: str) -> Sequence[str]:

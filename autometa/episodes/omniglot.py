@@ -40,6 +40,9 @@ ARCHIVES = (
     "images_background_small1",
     "images_background_small2",
 )
+TURNS = ("", "@90", "@180", "@270")
+"""What a name ends with when its images are turned by none, one, two and three right angles."""
+
 _VALIDATION, _TEST = 0.15, 0.3
 _VINYALS_VALIDATION, _VINYALS_TEST = 100 / 1623, 423 / 1623
 
@@ -69,12 +72,13 @@ class Options:
         Raises:
             DataError: No archive is there, one is damaged, or an alphabet is unknown.
         """
-        whole, evaluation = _read(Path(self.root).expanduser(), self.image_size)
-        splits = _split(self, whole, evaluation)
-        parts = {name: whole.pick(indices) for name, indices in splits.items()}
-        for name in {"none": (), "train": ("train",), "all": tuple(parts)}[self.rotations]:
-            parts[name] = rotated(parts[name])
-        return ImageDataset("omniglot", {n: part.to(device) for n, part in parts.items()})
+        turns = 1 if self.rotations == "none" else len(TURNS)
+        whole, evaluation = _read(Path(self.root).expanduser(), self.image_size, turns)
+        upright = len(whole.classes) // turns
+        splits = _split(self, whole.pick(range(upright)), evaluation)
+        for name in {"none": (), "train": ("train",), "all": tuple(splits)}[self.rotations]:
+            splits[name] = [turn * upright + i for turn in range(turns) for i in splits[name]]
+        return ImageDataset.from_classes("omniglot", whole, splits, device=device)
 
 
 def rotated(split: ImageSplit) -> ImageSplit:
@@ -82,17 +86,19 @@ def rotated(split: ImageSplit) -> ImageSplit:
 
     A turned alphabet is a group of its own.
     """
-    marks = ("", "@90", "@180", "@270")
     return ImageSplit(
-        torch.cat([split.images.rot90(turns, (2, 3)) for turns in range(4)]),
-        split.counts * 4,
-        tuple(name + mark for mark in marks for name in split.classes),
-        tuple(name + mark for mark in marks for name in split.groups),
+        torch.cat([split.images.rot90(turn, (2, 3)) for turn in range(len(TURNS))]),
+        split.counts * len(TURNS),
+        tuple(name + mark for mark in TURNS for name in split.classes),
+        tuple(name + mark for mark in TURNS for name in split.groups),
     )
 
 
-def _read(root: Path, size: int) -> tuple[ImageSplit, frozenset[str]]:
-    """All characters, and the alphabets of ``images_evaluation`` where both big archives are."""
+def _read(root: Path, size: int, turns: int) -> tuple[ImageSplit, frozenset[str]]:
+    """All characters, and the alphabets of ``images_evaluation`` where both big archives are.
+
+    The characters come once, or turned as well where ``turns`` isn't 1.
+    """
     if not root.is_dir():
         raise DataError(f"root is {str(root)!r}, but must be a folder with Omniglot archives")
     with ExitStack() as stack:
@@ -111,8 +117,14 @@ def _read(root: Path, size: int) -> tuple[ImageSplit, frozenset[str]]:
                 f"the archives in {root} hold no characters: there should be "
                 "alphabet/characterNN/*.png in them"
             )
-        key = {"size": size, "version": 1, "files": [tree.stamp for tree in trees.values()]}
-        whole = cached("omniglot", key, lambda: _decode(trees, chosen, size))
+        files = [tree.stamp for tree in trees.values()]
+        key = {"size": size, "turns": turns, "version": 2, "files": files}
+
+        def make() -> ImageSplit:
+            upright = _decode(trees, chosen, size)
+            return upright if turns == 1 else rotated(upright)
+
+        whole = cached("omniglot", key, make)
     both = {"images_background", "images_evaluation"} <= trees.keys()
     held = {name.split("/")[0] for name, part in chosen if part == "images_evaluation"}
     return whole, frozenset(held if both else ())

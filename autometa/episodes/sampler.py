@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -19,46 +19,58 @@ class ImageSplit:
     """Some classes and all of their images.
 
     Args:
-        images: uint8 [n, C, H, W], class after class.
-        counts: Images of each class; they add up to n.
+        images: uint8 [N, C, H, W]: theirs and perhaps others', for the splits of a data set share
+            one tensor, which may be a mapped file that all processes of a machine share.
+        counts: Images of each class; they lie beside each other.
         classes: Their names.
         groups: The group (alphabet, script, …) of each class.
+        firsts: Index of the first image of each class; by default class follows class.
     """
 
     images: Tensor
     counts: tuple[int, ...]
     classes: tuple[str, ...]
     groups: tuple[str, ...]
+    firsts: tuple[int, ...] | None = None
 
     @cached_property
     def starts(self) -> Tensor:
         """Index of the first image of each class, int64 [classes]."""
+        if self.firsts is not None:
+            return torch.tensor(self.firsts, dtype=torch.int64)
         counts = torch.tensor(self.counts, dtype=torch.int64)
         return counts.cumsum(0) - counts
 
     @cached_property
     def labels(self) -> Tensor:
-        """Number of the class of each image, int64 [n] on the CPU."""
+        """Number of the class of each of :attr:`rows`, int64 [n] on the CPU."""
         counts = torch.tensor(self.counts, dtype=torch.int64)
         return torch.arange(len(counts)).repeat_interleave(counts)
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """Indices of the split's own images, class after class, int64 [n] on the CPU."""
+        counts = torch.tensor(self.counts, dtype=torch.int64)
+        shift = self.starts - (counts.cumsum(0) - counts)
+        return torch.arange(len(self.labels)) + shift[self.labels]
+
     def pick(self, indices: Sequence[int]) -> ImageSplit:
-        """Only these classes, in this order."""
+        """Only these classes, in this order, of the same images."""
         starts = self.starts.tolist()
-        rows = [
-            torch.arange(starts[i], starts[i] + self.counts[i], device=self.images.device)
-            for i in indices
-        ]
         return ImageSplit(
-            self.images[torch.cat(rows)] if rows else self.images[:0],
+            self.images,
             tuple(self.counts[i] for i in indices),
             tuple(self.classes[i] for i in indices),
             tuple(self.groups[i] for i in indices),
+            tuple(starts[i] for i in indices),
         )
 
     def to(self, device: Device) -> ImageSplit:
-        """The same with the images on ``device``."""
-        return ImageSplit(self.images.to(device), self.counts, self.classes, self.groups)
+        """The same on ``device``, where elsewhere than now without the images of others."""
+        if torch.empty(0, device=device).device == self.images.device:
+            return self
+        own = self.images[self.rows.to(self.images.device)]
+        return replace(self, images=own.to(device), firsts=None)
 
 
 class EpisodeSampler:
@@ -87,7 +99,13 @@ class EpisodeSampler:
         self.shape = shape
         self._augment = AUGMENTATIONS[augment]
         self._padding = padding
-        self._counts = torch.tensor(split.counts, dtype=torch.int64)
+        counts = torch.tensor(split.counts, dtype=torch.int64)
+        absent = torch.arange(int(counts.max())) >= counts[:, None]
+        self._absent = absent if absent.any() else None
+        self._most = absent.shape[1]
+        labels = torch.arange(shape.ways, device=split.images.device)
+        self._support_y = labels.repeat_interleave(shape.shots)
+        self._query_y = labels.repeat_interleave(shape.queries)
         names = sorted(set(split.groups))
         members = torch.tensor([[group == name for group in split.groups] for name in names])
         large = members.sum(1) >= shape.ways
@@ -103,25 +121,24 @@ class EpisodeSampler:
         index, shots = self.indices(tasks, generator), self.shape.shots
         return Task(
             self._gather(index[..., :shots], generator),
-            self._labels(tasks, shots),
+            self._support_y.repeat(tasks, 1),
             self._gather(index[..., shots:], generator),
-            self._labels(tasks, self.shape.queries),
+            self._query_y.repeat(tasks, 1),
             ways=self.shape.ways,
         )
 
     def indices(self, tasks: int, generator: torch.Generator) -> Tensor:
         """Rows of ``split.images``, int64 [T, N, K + Q]: the shots first, then the queries."""
         classes = self._draw_classes(tasks, generator)
-        counts = self._counts[classes]
-        largest = int(self._counts.max())
-        keys = torch.rand(*classes.shape, largest, generator=generator)
-        keys.masked_fill_(torch.arange(largest) >= counts[..., None], -1.0)
+        keys = torch.rand(*classes.shape, self._most, generator=generator)
+        if self._absent is not None:
+            keys.masked_fill_(self._absent[classes], -1.0)
         instances = keys.topk(self.shape.per_class, dim=-1).indices
         return self.split.starts[classes][..., None] + instances
 
     def _draw_classes(self, tasks: int, generator: torch.Generator) -> Tensor:
         """Classes of each task, [T, N]: the order of random keys is a random order."""
-        keys = torch.rand(tasks, len(self._counts), generator=generator)
+        keys = torch.rand(tasks, len(self.split.counts), generator=generator)
         if self.shape.within_groups:
             group = torch.randint(len(self._members), (tasks,), generator=generator)
             keys.masked_fill_(~self._members[group], -1.0)
@@ -129,10 +146,6 @@ class EpisodeSampler:
 
     def _gather(self, index: Tensor, generator: torch.Generator) -> Tensor:
         return pictures(self.split.images, index, self._augment, generator, self._padding)
-
-    def _labels(self, tasks: int, per_class: int) -> Tensor:
-        labels = torch.arange(self.shape.ways, device=self.split.images.device)
-        return labels.repeat_interleave(per_class).repeat(tasks, 1)
 
 
 class ClassBatches:
@@ -158,9 +171,10 @@ class ClassBatches:
     def sample(self, tasks: int, generator: torch.Generator) -> Task:
         """``tasks`` batches: no support set; queries [T, rows, C, H, W] in [0, 1] and labels."""
         images = self.split.images
-        index = torch.randint(len(images), (tasks, self.rows), generator=generator)
+        chosen = torch.randint(len(self.split.rows), (tasks, self.rows), generator=generator)
+        index = self.split.rows[chosen]
         x = pictures(images, index, self._augment, generator, self._padding)
-        y = self.split.labels[index].to(images.device)
+        y = self.split.labels[chosen].to(images.device)
         return Task(x[:, :0], y[:, :0], x, y, ways=len(self.split.classes))
 
 

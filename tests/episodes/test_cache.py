@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from autometa.episodes import cache
 from autometa.episodes.sampler import ImageSplit
@@ -28,6 +29,11 @@ def make(numbered) -> Maker:
     return Maker(numbered((2, 3), ("g", "h")))
 
 
+def files(folder: Path) -> list[Path]:
+    """What is kept, without locks and what may be left beside it."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 def same(one: ImageSplit, other: ImageSplit) -> bool:
     heads = [(s.counts, s.classes, s.groups) for s in (one, other)]
     return heads[0] == heads[1] and torch.equal(one.images, other.images)
@@ -37,7 +43,7 @@ def test_made_once_and_read_back_whole(own_cache: Path, make: Maker) -> None:
     assert same(cache.cached("toy", KEY, make), make.split)
     assert same(cache.cached("toy", KEY, make), make.split)
     assert make.calls == 1
-    assert [path.suffix for path in own_cache.iterdir()] == [".npz"]
+    assert files(own_cache) == [cache.file_of("toy", KEY)]
 
 
 def test_another_key_is_another_file(own_cache: Path, make: Maker) -> None:
@@ -46,18 +52,23 @@ def test_another_key_is_another_file(own_cache: Path, make: Maker) -> None:
     assert make.calls == 3
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "flipped", "other"])
+@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "flipped", "renamed", "other"])
 def test_a_damaged_file_is_written_anew(own_cache: Path, make: Maker, damage: str) -> None:
     cache.cached("toy", KEY, make)
     path = cache.file_of("toy", KEY)
     whole = path.read_bytes()
     middle = whole.index(bytes([0, 0, 0, 0, 1, 1, 1, 1]))
     flipped = whole[:middle] + b"\xff" + whole[middle + 1 :]
-    contents = {"empty": b"", "garbage": b"x" * 99, "cut": whole[:-40], "flipped": flipped}
-    if damage == "other":
-        torch.save({}, path)
-    else:
-        path.write_bytes(contents[damage])
+    contents = {
+        "empty": b"",
+        "garbage": b"x" * 99,
+        "cut": whole[:-7],
+        "flipped": flipped,
+        "renamed": whole.replace(b"class1", b"class7"),
+        "other": save({"images": torch.zeros(5, 1, 2, 2, dtype=torch.uint8)}),
+    }
+    assert contents[damage] != whole
+    path.write_bytes(contents[damage])
     assert same(cache.cached("toy", KEY, make), make.split)
     assert make.calls == 2
     cache.cached("toy", KEY, make)
@@ -92,7 +103,7 @@ def test_several_writers_at_once(own_cache: Path, make: Maker) -> None:
         thread.join()
     assert not wrong
     assert make.calls == 0, "a reader met a file that was only partly written"
-    assert len(list(own_cache.iterdir())) == 1
+    assert len(files(own_cache)) == 1
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

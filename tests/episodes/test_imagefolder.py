@@ -136,8 +136,9 @@ def test_csv_with_bare_names_as_in_mini_imagenet(listed, picture) -> None:
     data = load("imagefolder", {"root": str(listed(lambda n, c: f"images/{n}", **lines))})
     assert list(data.classes("validation")) == ["c", "d"]
     expected = np.asarray(Image.open(io.BytesIO(picture(ord("e") * 10 + 1))))
+    test = data.splits["test"]
     assert torch.equal(
-        data.splits["test"].images[1], torch.from_numpy(expected.copy()).permute(2, 0, 1)
+        test.images[test.rows[1]], torch.from_numpy(expected.copy()).permute(2, 0, 1)
     )
 
 
