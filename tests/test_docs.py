@@ -286,3 +286,13 @@ def test_a_data_set_is_in_memory_once_as_the_readme_says() -> None:
     times = dict(re.findall(r"^\| (.+?) \|.* (\d+\.\d+) × \|$", table, flags=re.M))
     assert float(times["in the cache folder"]) < 1.5
     assert float(times["nowhere"]) > 8
+
+
+def test_the_cohorts_in_the_readme_are_the_committed_ones_and_pay() -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / "packing_cpu.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| [\d,]+ \| ([\d.]+) ×", table, re.MULTILINE)
+    gains = {(int(processes), int(cohort)): float(gain) for processes, cohort, gain in rows}
+    assert gains[1, 1] == 1
+    assert gains[1, 32] >= 5 * gains[1, 1]
+    assert gains[2, 16] >= 5 * gains[2, 1]
