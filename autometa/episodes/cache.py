@@ -16,17 +16,16 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from uuid import uuid4
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from .sampler import ImageSplit
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError)
 
 
 def cached(kind: str, key: Mapping[str, Any], make: Callable[[], ImageSplit]) -> ImageSplit:
@@ -53,7 +52,7 @@ def cached(kind: str, key: Mapping[str, Any], make: Callable[[], ImageSplit]) ->
 def file_of(kind: str, key: Mapping[str, Any]) -> Path:
     """Where :func:`cached` keeps this key."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return folder() / f"{kind}-{digest[:24]}.safetensors"
+    return folder() / f"{kind}-{digest[:24]}.pt"
 
 
 def folder() -> Path:
@@ -62,9 +61,8 @@ def folder() -> Path:
 
 
 def _read(path: Path) -> ImageSplit:
-    with safe_open(path, framework="pt") as stored:
-        told, images = stored.metadata(), stored.get_tensor("images")
-    head = json.loads(told["head"])
+    told = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    images, head = told["images"], json.loads(told["head"])
     counts, classes, groups = (tuple(head[part]) for part in ("counts", "classes", "groups"))
     if images.dtype != torch.uint8 or images.ndim != 4 or sum(counts) != len(images):
         raise ValueError(f"{path} holds no images")
@@ -76,12 +74,9 @@ def _read(path: Path) -> ImageSplit:
 def _write(path: Path, split: ImageSplit) -> None:
     parts = {"counts": split.counts, "classes": split.classes, "groups": split.groups}
     head = json.dumps(parts)
-    told = {"head": head, "crc32": _checksum(head, split.images)}
+    told = {"head": head, "crc32": _checksum(head, split.images), "images": split.images}
     with replacing(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({"images": split.images}, temporary, told)
-        temporary.chmod(mode)  # safetensors' own lets nobody else read it
+        torch.save(told, temporary)
 
 
 def _checksum(head: str, images: torch.Tensor) -> str:

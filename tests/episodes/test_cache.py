@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
 
 from autometa.episodes import cache
 from autometa.episodes.sampler import ImageSplit
@@ -32,6 +32,12 @@ def make(numbered) -> Maker:
 def files(folder: Path) -> list[Path]:
     """What is kept, without locks and what may be left beside it."""
     return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
+def saved(content: dict[str, torch.Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def same(one: ImageSplit, other: ImageSplit) -> bool:
@@ -65,7 +71,7 @@ def test_a_damaged_file_is_written_anew(own_cache: Path, make: Maker, damage: st
         "cut": whole[:-7],
         "flipped": flipped,
         "renamed": whole.replace(b"class1", b"class7"),
-        "other": save({"images": torch.zeros(5, 1, 2, 2, dtype=torch.uint8)}),
+        "other": saved({"images": torch.zeros(5, 1, 2, 2, dtype=torch.uint8)}),
     }
     assert contents[damage] != whole
     path.write_bytes(contents[damage])

@@ -83,7 +83,7 @@ def mapping(images: Tensor) -> str:
 def test_images_are_a_mapped_file_from_the_first_time_on(own_cache: Path, pictures: Path) -> None:
     for _ in range(2):
         data = load("imagefolder", {"root": str(pictures), "image_size": SIDE})
-        (path,) = own_cache.glob("imagefolder-*.safetensors")
+        (path,) = own_cache.glob("imagefolder-*.pt")
         assert {mapping(part.images).split()[-1] for part in data.splits.values()} == {str(path)}
         source = data.source("train", EpisodeShape(2, 1, 2), device="cpu")
         assert mapping(source.split.images).split()[-1] == str(path)
@@ -93,7 +93,7 @@ def test_images_are_a_mapped_file_from_the_first_time_on(own_cache: Path, pictur
 def test_two_processes_have_the_same_pages(own_cache: Path, pictures: Path) -> None:
     readers = [start(READER, str(pictures)) for _ in range(2)]
     told = [reader.communicate("\n", timeout=60)[0] for reader in readers]
-    (path,) = own_cache.glob("imagefolder-*.safetensors")
+    (path,) = own_cache.glob("imagefolder-*.pt")
     part = told[0].partition(str(path))[2].partition("VmFlags")[0]  # while the other held it too
     kilobytes = {name: int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB", part, re.M)}
     whole = CLASSES * IMAGES * SIDE * SIDE * 3 / 1024
