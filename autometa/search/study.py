@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -82,6 +83,8 @@ def storage_of(config: StudyConfig) -> optuna.storages.BaseStorage:
     )
     shown = without_password(url)
     try:
+        if config.storage is None:
+            _make_database(StudyFolder(config.folder).database)
         return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs=options)
     except ImportError:
         raise StudyError(
@@ -94,6 +97,20 @@ def storage_of(config: StudyConfig) -> optuna.storages.BaseStorage:
             f"storage {shown!r} can't be used ({reason}): "
             "give a URL such as sqlite:///study.db or postgresql://user:password@host/database"
         ) from None
+
+
+def _make_database(path: Path) -> None:
+    """The study's own database with its tables, whole or not at all.
+
+    Whoever looks at the study while it begins would make them as well, and one of the two fails.
+    """
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.part")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+    storage.remove_session()
+    storage.engine.dispose()
+    temporary.replace(path)
 
 
 def _with_driver(url: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -166,6 +168,28 @@ def test_a_study_that_died_before_its_first_trial_begins(small: Make, database: 
     finish(drive("resume", str(config.folder)))
     assert len(trials_of(config)) == config.budget.trials
     assert StudyFolder(config.folder).read_result() is not None
+
+
+def test_a_database_is_there_whole_or_not_at_all(small: Make) -> None:
+    """Who looks at a study that is just being made neither fails nor makes it fail."""
+    config = small()
+    config.folder.mkdir()
+    path, seen, made = StudyFolder(config.folder).database, list[Any](), threading.Event()
+
+    def look() -> None:
+        while not path.exists():
+            pass
+        database = sqlite3.connect(path)
+        seen.extend(database.execute("select count(*) from version_info").fetchall())
+        seen.extend(database.execute("select count(*) from alembic_version").fetchall())
+        database.close()
+        made.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    storage_of(config)
+    assert made.wait(60)
+    assert seen == [(1,), (1,)]
+    assert [each.name for each in config.folder.iterdir()] == ["study.db"]
 
 
 @pytest.mark.parametrize("end", [COMPLETE, PRUNED])
