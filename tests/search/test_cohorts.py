@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import SMALL, merged
 from ray_warnings import RAY_WARNINGS
+from small_studies import SMALL, merged
 
 from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import SMALL, merged
 from hypothesis import given
 from hypothesis import strategies as st
 from ray_warnings import RAY_WARNINGS
+from small_studies import SMALL, merged
 
 from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError

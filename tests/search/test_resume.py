@@ -119,7 +119,7 @@ def as_json(config: StudyConfig) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The trials of the same search when nothing happens to it."""
-    from conftest import SMALL, merged
+    from small_studies import SMALL, merged
 
     from autometa.config import parse_config
 
