@@ -1,0 +1,5 @@
+"""``python -m autometa.cli``."""
+
+from autometa.cli import main
+
+main()

@@ -1,0 +1,35 @@
+"""What several commands take, and do alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Space = Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything.")]
+Folder = Annotated[Path, typer.Argument(help="A study folder.", metavar="FOLDER")]
+Storage = Annotated[
+    str | None,
+    typer.Option(envvar="AUTOMETA_STORAGE", help="Optuna storage URL, e.g. of a PostgreSQL."),
+]
+
+
+def console() -> Any:
+    """A Rich console, which sees for itself whether the output is a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def configuration(space: str, assignments: list[str] | None, flags: dict[str, Any]) -> Any:
+    """The configuration of a space, with assignments and then the flags that were given."""
+    from autometa.config import load_config
+
+    given = {field: value for field, value in flags.items() if value is not None}
+    return load_config(space, assignments or [], fields=given)

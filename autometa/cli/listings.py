@@ -1,0 +1,33 @@
+"""Commands that list what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autometa.cli.common import console
+
+
+def learners(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """List the meta-learners, or one's hyper-parameters with their domains."""
+    from autometa.learners import LEARNERS
+    from autometa.report.listing import learner_table, names_table
+
+    console().print(learner_table(name) if name else names_table("learner", LEARNERS))
+
+
+def backbones(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """List the backbone spaces, or one's choices for 28×28 images."""
+    from autometa.backbones import BACKBONES
+    from autometa.report.listing import backbone_table, names_table
+
+    console().print(backbone_table(name) if name else names_table("backbone", BACKBONES))
+
+
+def spaces() -> None:
+    """List the search spaces that come with autometa."""
+    from autometa.config import shipped_spaces
+
+    for name, path in shipped_spaces().items():
+        typer.echo(f"{name}\t{path}")

@@ -1,0 +1,170 @@
+"""Commands that run a study, look at it and take its winner away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autometa.cli.common import Assignments, Folder, Seed, Space, Storage, configuration, console
+from autometa.errors import ConfigError
+
+
+class ConfigFormat(StrEnum):
+    YAML = "yaml"
+    JSON = "json"
+    TOML = "toml"
+
+
+def search(
+    space: Space,
+    assignments: Assignments = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of the search.")] = None,
+    time: Annotated[str | None, typer.Option(help="Longest search: 30m, 2h.")] = None,
+    seed: Seed = None,
+    concurrency: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    gpus_per_trial: Annotated[
+        str | None, typer.Option(help="0.25 puts four trials on one GPU; auto measures.")
+    ] = None,
+    cohort: Annotated[
+        int | None, typer.Option(help="Trials that are one program, where that pays.")
+    ] = None,
+    storage: Storage = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's address.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="An earlier study to learn from; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
+    ] = False,
+) -> None:
+    """Search for the best meta-learner; ends with the winner's bundle.
+
+    Example: autometa search quickstart --trials 20 --out trials/first
+    """
+    flags = {
+        "budget.trials": trials,
+        "budget.time": time,
+        "seed": seed,
+        "resources.concurrency": concurrency,
+        "resources.gpus_per_trial": gpus_per_trial,
+        "resources.cohort": cohort,
+        "storage": storage,
+        "address": address,
+        "out": out,
+        "warm_start": [str(folder) for folder in warm_start] if warm_start else None,
+    }
+    config = configuration(space, assignments, flags)
+    if dry_run:
+        _dry_run(config)
+        return
+    from autometa import api
+
+    _watched(lambda observer: api.search(config, observer))
+
+
+def resume(folder: Folder, storage: Storage = None) -> None:
+    """Go on with a study that was stopped, or whose process died."""
+    from autometa import api
+
+    _watched(lambda observer: api.resume(folder, observer, storage))
+
+
+def status(folder: Folder, storage: Storage = None) -> None:
+    """Show a study as it stands, running or not."""
+    from autometa import api
+    from autometa.report.live import status_table
+
+    study = api.load_study(folder, storage)
+    table = status_table(study.config, study.rows, study.result, study.folder.running())
+    console().print(table)
+
+
+def report(folder: Folder, storage: Storage = None) -> None:
+    """Write report.html (one page, no network needed) and trials.csv."""
+    from autometa import api
+
+    typer.echo(f"report: {api.report(folder, storage)}")
+
+
+def export(
+    folder: Folder,
+    to: Annotated[Path | None, typer.Option(help="Folder to write the bundle to.")] = None,
+    config_only: Annotated[
+        ConfigFormat | None, typer.Option(help="Print only the configuration, in this format.")
+    ] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Another trial: best under 50k parameters."),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Take the winner elsewhere: a folder that needs only torch and safetensors.
+
+    RULE is `best`, `best under 50k parameters` (or macs, ms, ece; several joined by `and`) or
+    `smallest within 1 point`. What isn't the winner has no meta-test score.
+    """
+    from autometa import api
+
+    if config_only:
+        from autometa.export.configuration import render
+
+        model = api.model_of(api.load_study(folder, storage), pick)
+        typer.echo(render(model, config_only.value), nl=False)
+        return
+    if to is None:
+        raise ConfigError("export needs --to DIR, a folder to write, or --config-only FORMAT")
+    bundle = api.export(folder, to, storage, pick)
+    typer.echo(f"bundle: {bundle}")
+    typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
+
+
+def program() -> str:
+    """How this command is called here: by its name where the shell finds it, else by its path."""
+    given = sys.argv[0]
+    return "autometa" if shutil.which("autometa") or not os.access(given, os.X_OK) else given
+
+
+def _dry_run(config: Any) -> None:
+    from autometa.report.listing import size_estimate, space_table
+    from autometa.search.earlier import read_earlier
+    from autometa.search.run import plan
+
+    planned = plan(config)
+    earlier = read_earlier(planned.config, planned.space)
+    screen = console()
+    screen.print(planned.config.to_yaml(), markup=False, soft_wrap=True)
+    screen.print(space_table(planned.space))
+    screen.print(size_estimate(planned.space, planned.config), soft_wrap=True)
+    for each in earlier:
+        told = f"warm start: {len(each.trials)} trials of {each.name}"
+        screen.print(told, soft_wrap=True, markup=False)
+
+
+def _watched(run: Callable[[Any], Any]) -> None:
+    """Run a study under the live view, and say at the end what came out and what comes next."""
+    from autometa.report.live import make_view
+    from autometa.report.text import next_steps, summary
+    from autometa.search.run import Interrupted
+
+    # A scheduler's SIGTERM (a batch system's, say) stops a study as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    screen = console()
+    try:
+        with make_view(screen) as view:
+            study = run(view)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        begun = f"; go on with: {program()} resume {stop}" if str(stop) else " before it began"
+        typer.echo(f"stopped{begun}", err=True)
+        sys.exit(130)
+    for line in [*summary(study.result, study.folder), *next_steps(study.folder, program())]:
+        screen.print(line, soft_wrap=True, markup=False)
