@@ -19,7 +19,6 @@ is written to OUT (a Markdown file) as well.
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import time
@@ -37,9 +36,8 @@ from torch import Tensor
 from autometa.episodes import EpisodeShape, load, stream
 from autometa.episodes.sampler import EpisodeSampler, ImageSplit
 from autometa.episodes.task import Task
-from autometa.search.cluster import KEPT_MEMORY
 from benchmarks import peers
-from benchmarks.machine import Table, machine
+from benchmarks.machine import Table, keep_memory, machine
 
 CORES = torch.get_num_threads()
 TASKS = 32
@@ -236,9 +234,7 @@ def main(out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in KEPT_MEMORY.items()):
-        arguments = [sys.executable, "-m", "benchmarks.episodes", *sys.argv[1:]]
-        os.execve(sys.executable, arguments, os.environ | KEPT_MEMORY)
+    keep_memory("benchmarks.episodes")
     warnings.simplefilter("ignore")
     peers.install()
     peers.build()

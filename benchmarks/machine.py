@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,15 @@ def machine(device: str = "cpu") -> str:
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].partition(":")[2].strip() if lines else model
     return f"{os.cpu_count()} cores ({model}), {versions}"
+
+
+def keep_memory(module: str) -> None:
+    """Start anew where glibc isn't told to keep its memory, which helps everyone."""
+    from autometa.search.cluster import KEPT_MEMORY
+
+    if any(os.environ.get(name) != value for name, value in KEPT_MEMORY.items()):
+        arguments = [sys.executable, "-m", module, *sys.argv[1:]]
+        os.execve(sys.executable, arguments, os.environ | KEPT_MEMORY)
 
 
 class Table:

@@ -12,7 +12,6 @@ file) as well.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
@@ -34,9 +33,8 @@ from autometa.learners.anil import ANIL, ANILHyper
 from autometa.learners.base import Encoder, Learner, Params
 from autometa.learners.maml import MAML, MAMLHyper
 from autometa.learners.rates import RateVector
-from autometa.search.cluster import KEPT_MEMORY
 from benchmarks import peers
-from benchmarks.machine import Table, machine
+from benchmarks.machine import Table, keep_memory, machine
 
 WAYS, QUERIES = 5, 15
 INNER_LR, META_LR = 1 / 64, 1e-2  # exact in every dtype, the first
@@ -274,9 +272,7 @@ def main(out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in KEPT_MEMORY.items()):
-        arguments = [sys.executable, "-m", "benchmarks.speed", *sys.argv[1:]]
-        os.execve(sys.executable, arguments, os.environ | KEPT_MEMORY)
+    keep_memory("benchmarks.speed")
     warnings.simplefilter("ignore")
     peers.install()
     main(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -16,7 +16,7 @@ from autometa.engine.evaluate import Evaluation, batches, evaluation
 from autometa.engine.members import MemberParts, check_members, stacked
 from autometa.engine.outer import OuterSteps
 from autometa.engine.split import SplitGradient
-from autometa.engine.strategies import Results, task_scores
+from autometa.engine.strategies import VMAP, Results, task_scores
 from autometa.engine.train import (
     TrainState,
     check_every,
@@ -27,7 +27,6 @@ from autometa.engine.train import (
 from autometa.episodes.task import Task, TaskSource
 from autometa.learners.base import Learner, Moment, Params
 
-VMAP = "vmap"
 Ends = dict[int, Exception]
 
 

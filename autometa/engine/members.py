@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from autometa.engine.halving import Halving
 from autometa.learners.base import Hyper, Learner, Params
 from autometa.learners.domains import Float
 from autometa.learners.rates import RateVector
@@ -97,15 +98,8 @@ def _with(learner: Learner[Any], numbers: dict[str, Tensor]) -> Learner[Any]:
     return replace(learner, hyper=hyper)
 
 
-class MemberParts:
-    """:func:`over_members` in parts of the members, where all at once take too much memory.
-
-    Attributes:
-        most: Members of the largest part; None while there was memory for all.
-    """
-
-    def __init__(self) -> None:
-        self.most: int | None = None
+class MemberParts(Halving):
+    """:func:`over_members` in parts of the members, where all at once take too much memory."""
 
     def __call__(self, function: Function, learners: Sequence[Learner[Any]], params: Params) -> Any:
         """As :func:`over_members`.
@@ -114,22 +108,16 @@ class MemberParts:
             torch.OutOfMemoryError: A single member takes too much memory.
         """
         count = len(learners)
-        while True:
-            size = min(self.most or count, count)
-            try:
-                parts = [
-                    over_members(
-                        function,
-                        learners[start : start + size],
-                        {name: value[start : start + size] for name, value in params.items()},
-                    )
-                    for start in range(0, count, size)
-                ]
-                return tree_map(lambda *tensors: torch.cat(tensors), *parts)
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-            # Outside of the handler, whose traceback still holds what the failed attempt made.
-            self.most = (size + 1) // 2
-            if next(iter(params.values())).is_cuda:
-                torch.cuda.empty_cache()
+
+        def attempt(size: int) -> Any:
+            parts = [
+                over_members(
+                    function,
+                    learners[start : start + size],
+                    {name: value[start : start + size] for name, value in params.items()},
+                )
+                for start in range(0, count, size)
+            ]
+            return tree_map(lambda *tensors: torch.cat(tensors), *parts)
+
+        return self.run(count, attempt)

@@ -8,24 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autometa.engine.halving import Halving
 from autometa.engine.strategies import meta_gradient
 from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Moment, Params
 
 
-class SplitGradient:
+class SplitGradient(Halving):
     """:func:`~autometa.engine.strategies.meta_gradient` of parts, whose mean is that of the whole.
 
     It begins with whole batches. When memory runs out the parts are halved, for this batch and all
     that follow; when one task alone is too much, that is the error of it. The same numbers come
     out, but for rounding.
-
-    Attributes:
-        most: Tasks of the largest part; None while nothing had to be split.
     """
-
-    def __init__(self) -> None:
-        self.most: int | None = None
 
     def __call__(
         self,
@@ -41,18 +36,11 @@ class SplitGradient:
         Raises:
             torch.OutOfMemoryError: A single task takes too much memory.
         """
-        tasks = len(batch.query_y)
-        while True:
-            size = min(self.most or tasks, tasks)
-            try:
-                return self._in_parts(learner, params, batch, strategy, moment, size)
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-            # Outside of the handler, whose traceback still holds what the failed attempt made.
-            self.most = (size + 1) // 2
-            if batch.query_x.is_cuda:
-                torch.cuda.empty_cache()
+
+        def attempt(size: int) -> tuple[Params, dict[str, Tensor]]:
+            return self._in_parts(learner, params, batch, strategy, moment, size)
+
+        return self.run(len(batch.query_y), attempt)
 
     @staticmethod
     def _in_parts(

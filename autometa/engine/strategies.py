@@ -22,7 +22,8 @@ from torch import Tensor
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Learner, Moment, Params
 
-STRATEGIES = ("loop", "threads", "vmap")
+VMAP = "vmap"
+STRATEGIES = ("loop", "threads", VMAP)
 
 Results = dict[str, Tensor]
 PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
@@ -31,7 +32,7 @@ PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
 def choose(device: torch.device | str, threads: int, input_shape: Sequence[int]) -> str:
     """The strategy for a device, the number of CPU threads there are to use, and an input."""
     if torch.device(device).type != "cpu" or len(input_shape) == 1:
-        return "vmap"
+        return VMAP
     return "threads" if threads > 1 else "loop"
 
 
@@ -92,7 +93,7 @@ def over_tasks(
     function: PerTask, learner: Learner[Any], batch: Task, strategy: str, noise: Tensor
 ) -> tuple[Results, ...]:
     """``function`` of each task of a batch and its row of noise, results stacked along T."""
-    if strategy == "vmap":
+    if strategy == VMAP:
         return _vmap(function, learner, batch, noise)
     tasks = list(zip(batch.unbind(), noise, strict=True))
     if strategy == "loop":

@@ -14,7 +14,6 @@ import ray
 
 from autometa.config import StudyConfig
 from autometa.config.parts import AUTO
-from autometa.engine.train import Diverged
 from autometa.search.space import Candidate, RandomSuggest, SearchSpace
 from autometa.search.worker import use_threads
 from autometa.trial import Need, TrialSpec, gpu_need
@@ -52,7 +51,7 @@ def _probe(spec: dict[str, Any], cpus: float) -> Need | None:
     use_threads(cpus)
     try:
         return gpu_need(TrialSpec.from_json(spec))
-    except Diverged:
+    except Exception:  # what a trial fails of, it will tell itself when it is run
         return None
 
 

@@ -12,8 +12,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from autometa.config import StudyConfig
-from autometa.engine.cohort import VMAP
-from autometa.engine.strategies import choose
+from autometa.engine.strategies import VMAP, choose
 from autometa.search.cohort.scheduler import ByMember
 from autometa.search.cohort.searcher import CohortSearcher
 from autometa.search.cohort.worker import CohortWorker

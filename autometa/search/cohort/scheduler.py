@@ -31,10 +31,8 @@ class ByMember(FIFOScheduler):
             self._scheduler.on_trial_add(NOBODY, Stand(name))  # type: ignore[arg-type]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        left, before = self._left[trial.trial_id], len(self.cut)
-        for member in result["members"]:
-            if member["name"] in left and self._stops(member):
-                left.discard(member["name"])
+        before = len(self.cut)
+        left = self._settle(trial, result)
         if len(self.cut) > before:
             own = {member["name"] for member in trial.config["members"]}
             write_cuts(Path(trial.config["cuts"]), own & self.cut)
@@ -42,10 +40,15 @@ class ByMember(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Its last result comes only here; whoever has ended before is known already."""
+        self._settle(trial, result)
+
+    def _settle(self, trial: Any, result: dict[str, Any]) -> set[str]:
+        """Decide about each member of a result; those that are left."""
         left = self._left[trial.trial_id]
         for member in result["members"]:
             if member["name"] in left and self._stops(member):
                 left.discard(member["name"])
+        return left
 
     def _stops(self, member: dict[str, Any]) -> bool:
         """Whether a member has ended, or is cut now."""

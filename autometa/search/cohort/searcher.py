@@ -31,7 +31,7 @@ class CohortSearcher(StudySearcher):
 
     Args:
         size: Most trials of a cohort.
-        cuts: Whom the scheduler has stopped.
+        scheduler: Knows whom it has cut.
         cohort_config: (the members' configurations) → that of their worker.
     """
 

@@ -19,24 +19,22 @@ class CohortWorker(TrialWorker):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._name, self._cuts = new_config["name"], Path(new_config["cuts"])
         use_threads(new_config["resources"]["CPU"])
-        members = new_config["members"]
-        self._names = [member["name"] for member in members]
-        self._members = members
+        self._members = new_config["members"]
         self._run: CohortRun | None = None
         return True
 
     def step(self) -> dict[str, Any]:
         setproctitle(f"ray::{self._name}")
-        cut = read_cuts(self._cuts)
+        cut, names = read_cuts(self._cuts), [member["name"] for member in self._members]
         try:
             if self._run is None:
                 self._run = self._begin()
-            reports = self._run.advance([i for i, name in enumerate(self._names) if name in cut])
+            reports = self._run.advance([i for i, name in enumerate(names) if name in cut])
         except Exception as error:  # a failure of all, which is a result of the search
-            left = [{"name": name, **failed(error)} for name in self._names if name not in cut]
+            left = [{"name": name, **failed(error)} for name in names if name not in cut]
             return self._result(left, done=True)
         found = [
-            {"name": self._names[member]}
+            {"name": names[member]}
             | (failed(report) if isinstance(report, Exception) else told(report))
             for member, report in reports.items()
         ]
