@@ -29,7 +29,7 @@ import ray
 
 from autometa.config import StudyConfig, parse_config
 from autometa.search.cluster import KEPT_MEMORY, QUIET
-from autometa.search.run import plan
+from autometa.search.plan import plan
 from autometa.search.study import create_study, rows_of, storage_of
 from autometa.search.tuner import run_trials
 from benchmarks.machine import Table, machine

@@ -29,7 +29,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from autometa.config import StudyConfig, parse_config
 from autometa.search.cluster import KEPT_MEMORY, QUIET
-from autometa.search.run import plan
+from autometa.search.mirror import mirrored
+from autometa.search.plan import plan
 from autometa.search.study import create_study, rows_of, storage_of
 from autometa.search.tuner import run_trials, spent_s
 
@@ -69,7 +70,9 @@ def ours(sampler: str, scheduler: str) -> Callable[[Path, int], float]:
     def spend(out: Path, trials: int) -> float:
         planned = plan(study_config(out, trials, sampler, scheduler))
         out.mkdir()
-        study = create_study(planned.config, storage_of(planned.config), planned.direction)
+        study = mirrored(
+            create_study(planned.config, storage_of(planned.config), planned.direction)
+        )
         run_trials(study, planned.space, planned.config, planned.spec, lambda _: None)
         return spent_s(study) - sum(row.seconds for row in rows_of(study))
 

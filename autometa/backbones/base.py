@@ -7,11 +7,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from autometa.errors import ConfigError, suggestion
 
@@ -124,14 +124,22 @@ class Backbone:
     Attributes:
         features: Length of the embedding.
         parameters: Number of trainable numbers.
-        macs: Multiply–accumulates of one forward pass of one input.
     """
 
     module: nn.Module
     in_shape: Shape
     features: int
     parameters: int
-    macs: int
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply–accumulates of one forward pass of one input."""
+        # Counting takes torch over a second when it is first done: not where it isn't asked for.
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.module(torch.empty(1, *self.in_shape, device="meta"))
+        return int(counter.get_total_flops()) // 2
 
     @property
     def parameter_names(self) -> list[str]:
@@ -157,13 +165,12 @@ class Backbone:
 
 
 def measured(module: nn.Module, in_shape: Shape) -> Backbone:
-    """Parameters, MACs and embedding length of a network on the meta device."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """Parameters and embedding length of a network on the meta device."""
+    with torch.no_grad():
         output = module(torch.empty(1, *in_shape, device="meta"))
     return Backbone(
         module,
         in_shape,
         features=output.shape[1],
         parameters=sum(p.numel() for p in module.parameters()),
-        macs=counter.get_total_flops() // 2,
     )

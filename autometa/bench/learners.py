@@ -32,7 +32,7 @@ from autometa.learners.hyper_json import to_json
 from autometa.report.text import score_text
 from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.folder import StudyFolder, make_out, write_json
-from autometa.search.run import DIRECTIONS, absolute, published
+from autometa.search.plan import DIRECTIONS, absolute, published
 from autometa.search.study import METRICS
 from autometa.trial import (
     TrialSpec,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autometa.config import StudyConfig
 from autometa.errors import ConfigError
-from autometa.search.run import plan
+from autometa.search.plan import plan
 from autometa.search.space import RandomSuggest
 from autometa.trial import TrialSpec
 from autometa.trial.profiling import Operator, profile_iterations

@@ -30,7 +30,7 @@ from autometa.bench.records import Record, check_same, load_records, save_record
 from autometa.config import LimitsConfig, StudyConfig
 from autometa.errors import ConfigError
 from autometa.search.cluster import KEPT_MEMORY
-from autometa.search.run import Plan, plan
+from autometa.search.plan import Plan, plan
 from autometa.search.samplers import mixed
 from autometa.search.space import SearchSpace
 from autometa.trial import COMPLETE, DIVERGED, TrialSpec, run_trial

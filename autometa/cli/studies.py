@@ -137,7 +137,7 @@ def program() -> str:
 def _dry_run(config: Any) -> None:
     from autometa.report.listing import size_estimate, space_table
     from autometa.search.earlier import read_earlier
-    from autometa.search.run import plan
+    from autometa.search.plan import plan
 
     planned = plan(config)
     earlier = read_earlier(planned.config, planned.space)
@@ -154,7 +154,7 @@ def _watched(run: Callable[[Any], Any]) -> None:
     """Run a study under the live view, and say at the end what came out and what comes next."""
     from autometa.report.live import make_view
     from autometa.report.text import next_steps, summary
-    from autometa.search.run import Interrupted
+    from autometa.search.events import Interrupted
 
     # A scheduler's SIGTERM (a batch system's, say) stops a study as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))

@@ -6,12 +6,11 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from autometa.config import ResourcesConfig
+from autometa.config import ResourcesConfig, StudyConfig
 from autometa.errors import ConfigError, StudyError
 
 QUIET = {
@@ -35,49 +34,81 @@ KEPT_MEMORY = {
 
 
 KNOCK_S = 10
+# One job after another: a start first waits for the end of what was begun before.
+_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
 
 
-@contextmanager
-def ray_session(resources: ResourcesConfig, address: str | None) -> Iterator[str | None]:
-    """Ray for as long as the context lasts; yields the dashboard's URL.
+class Cluster:
+    """Ray for a study: one of its own on this machine, or a cluster at an address.
 
+    It starts on a thread while the study is read and checked, since it mostly waits for its own
+    processes. As a context manager it ends what it began; left before :meth:`wait`, because the
+    study can't be run, it isn't waited for but ends once it has started.
     A Ray that runs in this process already is used as it is and left running. Ray's token
     authentication stays as the user has it: on, unless they switched it off.
-
-    Raises:
-        StudyError: The cluster can't be reached.
     """
-    os.environ.update(
-        {key: os.environ.get(key, value) for key, value in (QUIET | KEPT_MEMORY).items()}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
+
+    def __init__(self, config: StudyConfig) -> None:
+        self._config = config
+        os.environ.update(
+            {key: os.environ.get(key, value) for key, value in (QUIET | KEPT_MEMORY).items()}
+        )
+        with warnings.catch_warnings():  # not on the thread: it would be for all threads
+            warnings.simplefilter("ignore")
+            import ray  # noqa: F401
+        self._begun = _THREAD.submit(_begin, config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._begun.add_done_callback(_end)
+
+    def wait(self) -> str | None:
+        """The dashboard's URL, once Ray runs.
+
+        Raises:
+            StudyError: The cluster can't be reached.
+            ConfigError: A trial asks for more CPUs or GPUs than the cluster has.
+        """
+        try:
+            self._begun.result()
+        except (OSError, ValueError, RuntimeError) as error:
+            address = self._config.address
+            where = f"at address {address!r} " if address else ""
+            reason = str(error).strip().splitlines()[0]
+            raise StudyError(f"Ray {where}can't be reached or started: {reason}") from None
+        check_resources(self._config.resources)
+        return _dashboard()
+
+
+def _begin(config: StudyConfig) -> bool:
+    """Whether there was none yet."""
+    import ray
 
     if ray.is_initialized():
-        yield _dashboard()
-        return
+        return False
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    try:
-        if address:
-            _knock(address)
-            ray.init(address=address, **common)
-        else:
-            ray.init(
-                address="local",  # never a cluster that happens to be known on this machine
-                num_cpus=max(1, round(resources.concurrency * resources.cpus_per_trial)),
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                **common,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        where = f"at address {address!r} " if address else ""
-        reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"Ray {where}can't be reached or started: {reason}") from None
-    try:
-        yield _dashboard()
-    finally:
+    resources = config.resources
+    if config.address:
+        _knock(config.address)
+        ray.init(address=config.address, **common)
+    else:
+        ray.init(
+            address="local",  # never a cluster that happens to be known on this machine
+            num_cpus=max(1, round(resources.concurrency * resources.cpus_per_trial)),
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            **common,
+        )
+    return True
+
+
+def _end(begun: Future[bool]) -> None:
+    import ray
+
+    if begun.exception() is None and begun.result():
         ray.shutdown()
 
 

@@ -29,7 +29,7 @@ from autometa.search.study import METRICS, TrialRow, rows_of
 from autometa.search.tuner import spent_s
 
 if TYPE_CHECKING:
-    from autometa.search.run import Plan
+    from autometa.search.plan import Plan
 
 BASELINE = "baseline"
 

@@ -67,3 +67,7 @@ class Observer(Protocol):
 
 def ignore(event: Event) -> None:
     """The observer that watches nothing."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is an end, not an error
+    """The search was stopped before its budget was spent; it can be resumed."""

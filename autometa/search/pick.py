@@ -18,8 +18,8 @@ from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search.finalists import as_searched
 from autometa.search.folder import StudyFolder
+from autometa.search.plan import spec_of
 from autometa.search.rule import choose, parse_rule
-from autometa.search.run import spec_of
 from autometa.search.study import COMPLETE, MAXIMIZE, TrialRow, rows_of
 
 

@@ -13,7 +13,7 @@ from autometa.bench.record import Proposer, frozen_trial, record
 from autometa.bench.records import CURVES, Record, load_records, save_records
 from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError, StudyError
-from autometa.search.run import plan
+from autometa.search.plan import plan
 from autometa.trial import run_trial
 
 

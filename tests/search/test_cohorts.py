@@ -19,6 +19,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError
 from autometa.search import run
 from autometa.search.folder import CHECKPOINTS, StudyFolder
+from autometa.search.plan import plan
 from autometa.search.study import (
     COMPLETE,
     DIVERGED,
@@ -87,7 +88,7 @@ def test_a_member_s_curve_is_that_of_the_trial_alone(
     study: tuple[StudyConfig, StudyFolder], tmp_path: Any
 ) -> None:
     config, _ = study
-    planned = run.plan(config)
+    planned = plan(config)
     for trial in rows(config):
         spec = planned.spec(trial.candidate)
         alone = {r.iteration: r.score for r in run_trial(spec, tmp_path / f"{trial.number}.pt")}
@@ -134,7 +135,7 @@ def test_a_proposal_that_waited_for_its_turn_begins_the_next_cohort(small: Make)
     from autometa.search.study import create_study, storage_of
     from autometa.search.tuner import run_trials
 
-    planned = run.plan(config)
+    planned = plan(config)
     config.folder.mkdir()
     (config.folder / CHECKPOINTS).mkdir()
     study = create_study(config, storage_of(config), planned.direction)
@@ -167,12 +168,12 @@ def test_images_on_a_cpu_are_left_alone(small: Make) -> None:
     images = images.model_copy(
         update={"space": images.space.model_copy(update={"backbones": {"conv": {}}})}
     )
-    space = run.plan(images).space
+    space = plan(images).space
     assert cohort_size(images, space) == 1
     on_gpu = images.resources.model_copy(update={"gpus_per_trial": 0.5})
     assert cohort_size(images.model_copy(update={"resources": on_gpu}), space) == 4
     numbers = small(resources={"cohort": 4})
-    assert cohort_size(numbers, run.plan(numbers).space) == 4
+    assert cohort_size(numbers, plan(numbers).space) == 4
 
 
 @pytest.mark.parametrize(

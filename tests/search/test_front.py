@@ -20,7 +20,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError
 from autometa.search.folder import create_folder
 from autometa.search.front import candidates, crowding, described, front
-from autometa.search.run import plan
+from autometa.search.plan import plan
 from autometa.search.samplers import make_sampler
 from autometa.search.space import Candidate
 from autometa.search.study import (

@@ -17,6 +17,7 @@ from autometa.report.plain import PlainView
 from autometa.search import run
 from autometa.search.events import Event, SearchStarted
 from autometa.search.packing import MOST, USABLE, costliest, share_of
+from autometa.search.plan import plan
 from autometa.search.study import load_optuna_study, rows_of
 from autometa.trial import Need, gpu_need
 
@@ -56,7 +57,7 @@ def test_where_nothing_is_known_a_trial_has_a_whole_gpu() -> None:
 
 def test_the_costliest_candidate_computes_most(small: Make) -> None:
     config = small(space={"learners": {"maml": {"meta_batch": [1, 8]}}})
-    space = run.plan(config).space
+    space = plan(config).space
     found = costliest(space)
     assert found == costliest(space)
     assert (found.hyper["meta_batch"], found.hyper["inner_steps"]) == (8, 2)
@@ -65,11 +66,11 @@ def test_the_costliest_candidate_computes_most(small: Make) -> None:
     limited = config.model_copy(
         update={"space": config.space.model_copy(update={"limits": limits})}
     )
-    assert costliest(run.plan(limited).space).parameters <= 200
+    assert costliest(plan(limited).space).parameters <= 200
 
 
 def test_without_a_gpu_nothing_is_measured(small: Make) -> None:
-    planned = run.plan(small())
+    planned = plan(small())
     assert gpu_need(planned.spec(costliest(planned.space))) is None
 
 

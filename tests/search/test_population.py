@@ -27,7 +27,8 @@ from autometa.errors import ConfigError
 from autometa.export.bundle import describe
 from autometa.report.candidates import hyper_texts
 from autometa.search import run
-from autometa.search.events import Observer, TrialStarted, ignore
+from autometa.search.events import Interrupted, Observer, TrialStarted, ignore
+from autometa.search.plan import spec_of
 from autometa.search.population import CUT_AT, REPLACES, HeirSampler, heritage, perturbed
 from autometa.search.schedulers import NOBODY, Stand, make_scheduler
 from autometa.search.study import COMPLETE, PRUNED, load_optuna_study, rows_of
@@ -165,7 +166,7 @@ class TestSearch:
         for row in heirs:
             assert min(row.curve) == row.candidate["earlier"][-1][0] + 4
         for row in ended[:2]:
-            spec = run.spec_of(config, row.candidate)
+            spec = spec_of(config, row.candidate)
             whole = TrialSpec(**(vars(spec) | {"start": None}))
             train_to_end(whole, tmp_path / "whole.pt")
             expected = load_params(tmp_path / "whole.pt")
@@ -186,7 +187,7 @@ class TestSearch:
                 raise KeyboardInterrupt
 
         config = small(**POPULATION)
-        with pytest.raises(run.Interrupted):
+        with pytest.raises(Interrupted):
             run.search(config, stop)
         run.resume(config.folder)
         resumed = rows_of(load_optuna_study(config))

@@ -21,7 +21,7 @@ from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search import run
 from autometa.search.folder import StudyFolder, create_folder
-from autometa.search.run import plan
+from autometa.search.plan import plan
 from autometa.search.searcher import StudySearcher
 from autometa.search.study import (
     COMPLETE,
@@ -53,12 +53,13 @@ import json, sys
 from pathlib import Path
 from autometa.config import parse_config
 from autometa.search import run
+from autometa.search.events import Interrupted
 try:
     if sys.argv[1] == "search":
         run.search(parse_config(json.loads(sys.argv[2])))
     else:
         run.resume(Path(sys.argv[2]))
-except run.Interrupted as stop:
+except Interrupted as stop:
     sys.exit(130)
 """
 
@@ -198,7 +199,7 @@ def test_a_trial_whose_end_was_being_written_has_ended(small: Make, end: str) ->
     config = small(budget={"trials": 2})
     folder = create_folder(config, {"fingerprint": "none"})
     study = create_study(config, storage_of(config), "minimize")
-    planned = run.plan(config)
+    planned = plan(config)
     dead = study.ask()
     candidate = asdict(planned.space.sample(dead))
     for name, value in (("candidate", candidate), ("reason", ""), ("end", end)):
@@ -244,7 +245,6 @@ def test_two_processes_cannot_drive_one_study(small: Make) -> None:
 def test_damaged_folders_are_named(
     tmp_path: Path, prepare: Callable[[Path], None], message: str
 ) -> None:
-    from autometa.search import run
 
     prepare(tmp_path / "study")
     with pytest.raises(StudyError, match=message):

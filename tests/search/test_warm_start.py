@@ -38,7 +38,7 @@ from autometa.search.earlier import (
     read_earlier,
     to_text,
 )
-from autometa.search.events import TrialEnded
+from autometa.search.events import Interrupted, TrialEnded
 from autometa.search.folder import create_folder
 from autometa.search.samplers import make_sampler
 from autometa.search.space import SearchSpace, build_space
@@ -334,7 +334,7 @@ def test_a_warm_search_goes_on_without_the_earlier_folders(small: Make, tmp_path
             raise KeyboardInterrupt
 
     halted = small(out=str(tmp_path / "halted"), **options)
-    with pytest.raises(run.Interrupted):
+    with pytest.raises(Interrupted):
         run.search(halted, stop)
     shutil.rmtree(earlier.folder)
     run.resume(halted.folder)

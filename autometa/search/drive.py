@@ -1,0 +1,53 @@
+"""A study on Ray: trials, finalists, winner, meta-test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+import torch._dynamo  # noqa: F401 (counting MACs imports it: better now, while Ray starts)
+
+from autometa.search.conclude import conclude
+from autometa.search.events import Interrupted, Observer, SearchStarted
+from autometa.search.folder import StudyFolder, write_json
+from autometa.search.mirror import mirrored
+from autometa.search.packing import packed
+from autometa.search.plan import Plan
+from autometa.search.study import (
+    counted,
+    rows_of,
+)
+from autometa.search.supernet.phase import prepare
+from autometa.search.tuner import run_trials
+
+
+def drive(
+    planned: Plan,
+    folder: StudyFolder,
+    study: optuna.Study,
+    observer: Observer,
+    dashboard: str | None,
+) -> None:
+    """To the result, from wherever the study is.
+
+    Args:
+        dashboard: Where Ray's is.
+
+    Raises:
+        Interrupted: Stopped by the user before that.
+    """
+    study = mirrored(study)
+    config = packed(planned.config, planned.space, planned.spec)
+    observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
+    try:
+        space = planned.space
+        if planned.job is not None:
+            space = prepare(planned.job, space, config, study, observer)
+        if not run_trials(study, space, config, planned.spec, observer):
+            raise Interrupted(str(folder.path))
+        folder.drop_kept()
+        write_json(
+            folder.result, conclude(replace(planned, config=config), folder, study, observer)
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(str(folder.path)) from None
