@@ -1,17 +1,17 @@
-"""What a trial costs beside its training and scoring, on real Ray with one worker.
+"""What a trial costs beside its training, and how long the first result takes, on real Ray.
 
-Studies of few and of more trials of a few milliseconds each: the overhead of a trial is how much
-longer the larger study takes, less its trials' own time, for each trial that it has more. Beside
-them Ray Tune as it is glued by hand: its OptunaSearch and its ASHA around a function that reports
-as often and does nothing, with as many dimensions; it keeps neither a database nor checkpoints.
+Searches of trials that train for nothing, two at a time, with all that a search keeps switched on:
+database, checkpoints, Ray's dashboard, the live view. Beside them Ray Tune as it is glued by hand.
 
-python -m benchmarks.overhead [FEW MORE]
+python -m benchmarks.overhead [OUT]
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,112 +19,138 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import optuna
 import ray
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
+import yaml
+from rich.console import Console
 
 from autometa.config import StudyConfig, parse_config
+from autometa.report.live import LiveView
 from autometa.search.cluster import KEPT_MEMORY, QUIET
+from autometa.search.events import Event, Observer, SearchStarted, TrialEnded
 from autometa.search.mirror import mirrored
 from autometa.search.plan import plan
-from autometa.search.study import create_study, rows_of, storage_of
-from autometa.search.tuner import run_trials, spent_s
+from autometa.search.study import create_study, storage_of
+from autometa.search.tuner import run_trials
+from benchmarks import glue
+from benchmarks.machine import Table, machine
 
-REPEATS = 3
-REPORTS = 3
-DIMENSIONS = 8
+STARTS = 5
+FIRST = 20
+TRIALS = 220
 METHODS = {
-    "autometa: TPE, ASHA": ("tpe", "asha"),
-    "TPE alone": ("tpe", "none"),
-    "random, ASHA": ("random", "asha"),
-    "random": ("random", "none"),
+    "autometa (TPE, ASHA)": ("tpe", "asha"),
+    "autometa (random, no scheduler)": ("random", "none"),
 }
-GLUE = "Ray Tune's OptunaSearch, ASHA"
+STARTED = {
+    "data": {"name": "glyphs"},
+    "task": {"ways": 5, "shots": 1, "queries": 5},
+    "space": {"learners": {"maml": {"meta_batch": 2}}, "backbones": {"conv": {}}},
+    "budget": {"trials": 10, "iterations": 1},
+    "validation": {"every": 1, "tasks": 2},
+    "scheduler": {"grace": 1},
+    "resources": {"concurrency": glue.CONCURRENCY},
+}
 
 
 def study_config(out: Path, trials: int, sampler: str, scheduler: str) -> StudyConfig:
-    """Sinusoids, three meta-iterations."""
+    """Sinusoids: one meta-iteration of one task, and a scoring on two."""
     return parse_config(
         {
             "data": {"name": "sinusoid"},
             "task": {"ways": 1, "shots": 10, "queries": 10},
             "space": {"learners": {"maml": {"meta_batch": 1}}, "backbones": {"mlp": {}}},
-            "budget": {"trials": trials, "iterations": REPORTS},
+            "budget": {"trials": trials, "iterations": 1},
             "validation": {"every": 1, "tasks": 2},
             "sampler": {"name": sampler},
             "scheduler": {"name": scheduler, "grace": 1},
             "baseline": None,
-            "resources": {"concurrency": 1},
+            "resources": {"concurrency": glue.CONCURRENCY},
             "out": str(out),
         }
     )
 
 
-def ours(sampler: str, scheduler: str) -> Callable[[Path, int], float]:
-    """Seconds of a study beside its trials."""
+def watched(out: Path, trials: int, sampler: str, scheduler: str, observer: Observer) -> None:
+    """A search, under the live view."""
+    planned = plan(study_config(out, trials, sampler, scheduler))
+    out.mkdir()
+    config = planned.config
+    study = mirrored(create_study(config, storage_of(config), planned.direction))
+    screen = Path(os.devnull).open("w")
+    with screen, LiveView(Console(file=screen, force_terminal=True)) as view:
 
-    def spend(out: Path, trials: int) -> float:
-        planned = plan(study_config(out, trials, sampler, scheduler))
-        out.mkdir()
-        study = mirrored(
-            create_study(planned.config, storage_of(planned.config), planned.direction)
-        )
-        run_trials(study, planned.space, planned.config, planned.spec, lambda _: None)
-        return spent_s(study) - sum(row.seconds for row in rows_of(study))
+        def observe(event: Event) -> None:
+            view(event)
+            observer(event)
 
-    return spend
-
-
-def nothing(config: dict[str, Any]) -> None:
-    """A trial that costs nothing."""
-    for step in range(1, REPORTS + 1):
-        tune.report({"score": 0.5, "training_iteration": step})
+        observe(SearchStarted(config, planned.direction, 0, None))
+        run_trials(study, planned.space, config, planned.spec, observe)
 
 
-def glued(out: Path, trials: int, reuse: bool = False) -> float:
-    """Seconds of a study of trials that do nothing."""
-    tuner = tune.Tuner(
-        nothing,
-        param_space={f"rate_{i}": tune.loguniform(1e-4, 1e-1) for i in range(DIMENSIONS)},
-        tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(metric="score", mode="max"),
-            scheduler=ASHAScheduler(metric="score", mode="max", max_t=REPORTS),
-            num_samples=trials,
-            max_concurrent_trials=1,
-            reuse_actors=reuse,
-        ),
-        run_config=tune.RunConfig(storage_path=str(out), verbose=0),
-    )
-    start = time.perf_counter()
-    tuner.fit()
-    return time.perf_counter() - start
+def search(out: Path, trials: int, sampler: str, scheduler: str) -> list[float]:
+    """When each trial ended, in seconds since the epoch."""
+    times: list[float] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            times.append(time.time())
+
+    watched(out, trials, sampler, scheduler, observe)
+    return times
 
 
-def per_trial_s(spend: Callable[[Path, int], float], few: int, more: int) -> float:
-    """The median over repeats."""
-    found = []
-    for _ in range(REPEATS):
-        with tempfile.TemporaryDirectory() as folder:
-            less, most = (spend(Path(folder) / str(trials), trials) for trials in (few, more))
-        found.append((most - less) / (more - few))
-    return median(found)
+def trial_ms(search: Callable[[Path, int], list[float]], first: int, trials: int) -> float:
+    """Between the ends of two trials, on average."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = search(Path(folder) / "study", trials)
+    return 1000 * (times[-1] - times[first]) / (len(times) - 1 - first)
 
 
-def main(few: int, more: int) -> None:
+def first_result_s(command: list[str], sign: str) -> float:
+    """From the start of a process to the line that begins with the sign; it is ended then."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "space.yaml"
+        config.write_text(yaml.safe_dump(STARTED | {"out": str(Path(folder) / "study")}))
+        arguments = [part.format(config=config) for part in command]
+        start = time.perf_counter()
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        if not any(line.startswith(sign) for line in process.stdout):
+            raise SystemExit(f"{' '.join(arguments)}: no result")
+        seconds = time.perf_counter() - start
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    return seconds
+
+
+def main(out: Path | None) -> None:
+    python = [sys.executable, "-m"]
+    starts = {
+        "Ray Tune, glued": ([*python, "benchmarks.glue"], "1 trial"),
+        "autometa (TPE, ASHA)": ([*python, "autometa.cli", "search", "{config}"], "1/"),
+    }
+    found: dict[str, list[float]] = {name: [] for name in starts}
+    for _ in range(STARTS):
+        for name, (command, sign) in starts.items():
+            found[name].append(first_result_s(command, sign))
     os.environ.update(QUIET | KEPT_MEMORY)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
-    studies = {GLUE: glued, f"{GLUE}, reused actors": partial(glued, reuse=True)}
-    studies |= {name: ours(*parts) for name, parts in METHODS.items()}
-    print("method | ms a trial", flush=True)
-    for name, spend in studies.items():
-        print(f"{name} | {1000 * per_trial_s(spend, few, more):.0f}", flush=True)
+    ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)
+    table = Table(["search", "ms a trial", "s to the first result"])
+    name = "Ray Tune, glued"
+    alone = trial_ms(partial(glue.search, reuse=False), 4, 24)
+    reused = trial_ms(partial(glue.search, reuse=True), FIRST, TRIALS)
+    table.add([name, f"{alone:,.0f}", f"{median(found[name]):.1f}"])
+    table.add([f"{name}, actors reused", f"{reused:.0f}", ""])
+    for name, (sampler, scheduler) in METHODS.items():
+        spent = trial_ms(partial(search, sampler=sampler, scheduler=scheduler), FIRST, TRIALS)
+        start = f"{median(found[name]):.1f}" if name in found else ""
+        table.add([name, f"{spent:.0f}", start])
+    table.close(f"{machine()}, Ray {ray.__version__}; starts: median of {STARTS}", out)
 
 
 if __name__ == "__main__":
-    main(*(map(int, sys.argv[1:]) if sys.argv[1:] else (5, 20)))
+    main(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa import episodes
-from autometa.backbones.base import Backbone, Option
+from autometa.backbones.base import Option
 from autometa.config import BaselineConfig, StudyConfig, SupernetConfig
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, suggestion
@@ -105,9 +105,9 @@ def plan(config: StudyConfig) -> Plan:
     if config.scheduler.name == "pbt":
         check_population(space)
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
-    if config.baseline:  # its cost is counted when it is asked for
+    if config.baseline:  # it is built when it is asked for: torch takes over a second at first
         _published_hyper(config.baseline, data.problem, BASELINE_HYPER)
-        _published_backbone(config.baseline, data, {})
+        load_backbone(config.baseline.backbone, data.input_shape)
     planned = Plan(config, data, space)
     return replace(
         planned, job=_supernet_job(planned, config.supernet) if config.supernet else None
@@ -160,7 +160,9 @@ def published(
             isn't one value of its domain.
     """
     hyper = _published_hyper(given, data.problem, field)
-    sample, backbone = _published_backbone(given, data, architecture or {})
+    space = load_backbone(given.backbone, data.input_shape)
+    sample = {**space.default(), **(architecture or {})}
+    backbone = space.build(sample, data.input_shape)
     return Candidate(
         given.learner, hyper, given.backbone, sample, backbone.parameters, backbone.macs
     )
@@ -175,11 +177,3 @@ def _published_hyper(given: BaselineConfig, problem: str, field: str) -> dict[st
             raise ConfigError(f"{field}.{key} is {value!r}, but must be a single value")
         hyper[key] = domain.value
     return to_json(learner.learner.hyper_type(**hyper))
-
-
-def _published_backbone(
-    given: BaselineConfig, data: Dataset, architecture: Mapping[str, Option]
-) -> tuple[dict[str, Option], Backbone]:
-    space = load_backbone(given.backbone, data.input_shape)
-    sample = {**space.default(), **architecture}
-    return sample, space.build(sample, data.input_shape)

@@ -86,7 +86,7 @@ class StudySearcher(Searcher):
         """
         known = trial.user_attrs
         if "end" in known:
-            end_trial(trial, known["end"], known["reason"])
+            end_trial(trial, known["end"], known.get("reason", ""))
         elif "candidate" not in known:
             end_trial(trial, FAILED, "the search ended while it was being proposed")
         else:

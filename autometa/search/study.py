@@ -266,7 +266,8 @@ def end_trial(trial: optuna.Trial, end: str, reason: str = "") -> None:
     Only ``complete`` has a value; ``failed`` tells the sampler nothing; the other ends teach it
     by the scores reported so far (``diverged``: by a NaN, the worst there is).
     """
-    trial.set_user_attr("reason", reason)
+    if reason:
+        trial.set_user_attr("reason", reason)
     trial.set_user_attr("end", end)
     study = trial.study
     if end == COMPLETE:

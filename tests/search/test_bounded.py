@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis.strategies as st
 import optuna
 import pytest
+from hypothesis import given
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from autometa.config import SamplerConfig
 from autometa.search.bounded import BoundedSampler, BoundedStudy
+from autometa.search.evolution import fitness
 from autometa.search.samplers import make_sampler
 
 
@@ -52,6 +55,35 @@ def test_several_objectives_keep_the_newest(several: bool) -> None:
         trial = study.ask()
         study.tell(trial, [1.0, 2.0] if several else 1.0)
     assert len(numbers(BoundedStudy(study, most=4, best=1))) == (3 if several else 4)
+
+
+@given(
+    scores=st.lists(st.integers(0, 5), min_size=1, max_size=40),
+    late=st.sets(st.integers(0, 39)),
+    most=st.integers(2, 10),
+    data=st.data(),
+)
+def test_looking_at_each_trial_once_finds_the_best_of_all(
+    scores: list[int], late: set[int], most: int, data: st.DataObject
+) -> None:
+    """Some trials end long after they began; the older of equals is kept."""
+    best = data.draw(st.integers(1, most - 1))
+    study = optuna.create_study(direction="minimize")
+    waiting: list[tuple[optuna.Trial, int]] = []
+    for number, score in enumerate(scores):
+        trial = study.ask()
+        if number in late:
+            trial.report(score + 1, 1)
+            waiting.append((trial, score))
+        else:
+            study.tell(trial, score)
+        if waiting and number % 3 == 0:
+            study.tell(*waiting.pop(0))
+        trials = study.get_trials()
+        older, newer = trials[: max(0, len(trials) - most + best)], trials[-(most - best) :]
+        by_score = sorted(older, key=lambda t: fitness(t, study.direction), reverse=True)
+        expected = sorted(trial.number for trial in by_score[:best])
+        assert numbers(BoundedStudy(study, most, best)) == expected + [t.number for t in newer]
 
 
 def proposals(sampler: optuna.samplers.BaseSampler, study: optuna.Study) -> list[float]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from autometa.search.cohort.cuts import write_cuts
-from autometa.search.schedulers import NOBODY, Stand
+from autometa.search.schedulers import NOBODY, InTurn, Stand
 
 
-class ByMember(FIFOScheduler):
+class ByMember(InTurn):
     """Cuts members by another scheduler's decisions; a cohort ends when none is left.
 
     Attributes:
