@@ -41,7 +41,7 @@ def main(trials: int, out: Path | None) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)
-    table = Table(["trials", "ms a trial", "driver, ms of CPU", "driver, MB", "study.db, MB"])
+    lines: list[list[str]] = []
     ends: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         home = StudyFolder(Path(folder) / "study")
@@ -58,9 +58,12 @@ def main(trials: int, out: Path | None) -> None:
                 )
                 size = home.database.stat().st_size / 1e6
                 told = (f"{wall:.0f}", f"{cpu:.0f}", f"{memory_mb():.0f}", f"{size:.1f}")
-                table.add([f"{now:,}", *told])
+                lines.append([f"{now:,}", *told])
 
         watched(home.path, trials, "tpe", "asha", observe)
+    table = Table(["trials", "ms a trial", "driver, ms of CPU", "driver, MB", "study.db, MB"])
+    for line in lines:
+        table.add(line)
     table.close(f"{machine()}, Ray {ray.__version__}; the last fifth of so many trials", out)
 
 

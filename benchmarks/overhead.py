@@ -78,8 +78,10 @@ def watched(out: Path, trials: int, sampler: str, scheduler: str, observer: Obse
     out.mkdir()
     config = planned.config
     study = mirrored(create_study(config, storage_of(config), planned.direction))
-    screen = Path(os.devnull).open("w")
-    with screen, LiveView(Console(file=screen, force_terminal=True)) as view:
+    with (
+        Path(os.devnull).open("w") as screen,
+        LiveView(Console(file=screen, force_terminal=True)) as view,
+    ):
 
         def observe(event: Event) -> None:
             view(event)
