@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,17 +18,9 @@ class SplitGradient(Halving):
     """:func:`~autometa.engine.strategies.meta_gradient` of parts, whose mean is that of the whole.
 
     It begins with whole batches. When memory runs out the parts are halved, for this batch and all
-    that follow. When one task alone is too much its inner steps are computed anew instead of being
-    kept, by learners that can; if that is too much, it is the error of it. The same numbers come
+    that follow; when one task alone is too much, that is the error of it. The same numbers come
     out, but for rounding.
-
-    Attributes:
-        recompute: Whether inner steps are computed anew.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.recompute = False
 
     def __call__(
         self,
@@ -47,15 +38,8 @@ class SplitGradient(Halving):
         """
 
         def attempt(size: int) -> tuple[Params, dict[str, Tensor]]:
-            able = replace(learner, recompute=True) if self.recompute else learner
-            return self._in_parts(able, params, batch, strategy, moment, size)
+            return self._in_parts(learner, params, batch, strategy, moment, size)
 
-        try:
-            return self.run(len(batch.query_y), attempt)
-        except torch.OutOfMemoryError:
-            if self.recompute:
-                raise
-        self.recompute = True
         return self.run(len(batch.query_y), attempt)
 
     @staticmethod

@@ -31,7 +31,6 @@ from .inner_loop import (
     weights_of,
 )
 from .rates import group_names, step_rows
-from .unroll import unroll
 
 INNER_DECAY = "inner_decay"
 
@@ -119,21 +118,15 @@ class ALFA(SteppedLearner[ALFAHyper]):
         self.check_ways(params, ways)
         columns = self.columns(self.hyper.groups)
         through = self.hyper.order != "first"
-
-        def step(
-            fast: Params, own: tuple[Tensor, Tensor], shared: tuple[Params, Tensor, Tensor]
-        ) -> Params:
-            (rates, decays), (params, x, y) = own, shared
-            grads = self.support_grads(fast, x, y, through=through)
-            alpha, beta = self.generate(params, fast, grads)
-            fast = self.decayed(params, fast, decays * beta)
-            return descend(fast, grads, rates * alpha, columns)
-
+        fast = weights_of(params)
         steps = self.hyper.adaptation_steps
         factors = (step_rows(params[name], steps) for name in (INNER_LR, INNER_DECAY))
-        given, shared = list(zip(*factors, strict=True)), (params, support_x, support_y)
-        recompute = self.recompute and through
-        return unroll(step, weights_of(params), given, shared, recompute=recompute)
+        for rates, decays in zip(*factors, strict=True):
+            grads = self.support_grads(fast, support_x, support_y, through=through)
+            alpha, beta = self.generate(params, fast, grads)
+            fast = self.decayed(params, fast, decays * beta)
+            fast = descend(fast, grads, rates * alpha, columns)
+        return fast
 
     def generate(self, params: Params, weights: Params, grads: Params) -> tuple[Tensor, Tensor]:
         """g_φ(τ): the factors of rates and decays, [G] each.

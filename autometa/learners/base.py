@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -149,8 +149,6 @@ class Learner(ABC, Generic[H]):
         hyper: The method's hyper-parameters.
         problem: ``"classification"`` (labels, cross-entropy) or ``"regression"`` (reals, MSE).
         train_classes: Classes of the meta-training split, for those that train on all at once.
-        recompute: Whether meta-training computes inner steps anew rather than keep them (see
-            ``unroll.py``), where the learner can.
 
     Class attributes:
         problems: What it can do.
@@ -163,7 +161,6 @@ class Learner(ABC, Generic[H]):
     hyper: H
     problem: str = CLASSIFICATION
     train_classes: int = 0
-    recompute: bool = field(default=False, kw_only=True)
 
     paper: ClassVar[str]
     problems: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})

@@ -31,7 +31,6 @@ from .base import (
 from .domains import Choice, Float, Int, Rates, hyper
 from .gradients import inner_gradient
 from .rates import RateVector, group_index, step_rows
-from .unroll import unroll
 
 HEAD = ("head.weight", "head.bias")
 INNER_LR = "inner_lr"
@@ -208,13 +207,10 @@ class RatedLearner(SteppedLearner[R], ABC):
     ) -> Params:
         """The weights after all steps on a support set; ``through`` as of :meth:`support_grads`."""
         columns = self.columns(self.hyper.inner_lr.groups)
-
-        def step(weights: Params, rates: Tensor, support: tuple[Tensor, Tensor]) -> Params:
-            grads = self.support_grads(weights, *support, through=through)
-            return descend(weights, grads, rates, columns)
-
-        rows = list(self.step_rates(params))
-        return unroll(step, weights, rows, (x, y), recompute=self.recompute and through)
+        for rates in self.step_rates(params):
+            grads = self.support_grads(weights, x, y, through=through)
+            weights = descend(weights, grads, rates, columns)
+        return weights
 
 
 def weights_of(params: Params) -> Params:

@@ -17,10 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Hyper, Params, prefixed, under
+from .base import Hyper, Params, prefixed
 from .domains import Float, Int, hyper
 from .inner_loop import SteppedLearner, StepsHyper, weights_of
-from .unroll import unroll
 
 RATES = "rates"
 
@@ -60,12 +59,8 @@ class MetaSGD(SteppedLearner[MetaSGDHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-
-        def step(fast: Params, _: tuple[()], shared: tuple[Params, Tensor, Tensor]) -> Params:
-            rates, x, y = shared
-            grads = self.support_grads(fast, x, y, through=True)
-            return {name: fast[name] - rates[name] * g for name, g in grads.items()}
-
-        steps = [()] * self.hyper.adaptation_steps
-        shared = under(RATES, params), support_x, support_y
-        return unroll(step, weights_of(params), steps, shared, recompute=self.recompute)
+        fast = weights_of(params)
+        for _ in range(self.hyper.adaptation_steps):
+            grads = self.support_grads(fast, support_x, support_y, through=True)
+            fast = {name: fast[name] - params[f"{RATES}.{name}"] * g for name, g in grads.items()}
+        return fast
