@@ -98,6 +98,7 @@ class Cohort:
         members: Positions of those that still train, in the order of what is stacked.
         ends: Member → why it doesn't any more.
         unchecked: Losses and gradient norms [2, P] that nobody has looked at.
+        recompute: Whether learners are to compute inner steps again, for want of memory.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Cohort:
         self._outer = OuterSteps(learners[0], self._params, states)
         self._generator = torch.Generator()
         self._generator.set_state(states[0].generator.get_state())
-        self._parts, self._split = MemberParts(), SplitGradient()
+        self._parts, self._split, self.recompute = MemberParts(), SplitGradient(), False
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +121,10 @@ class Cohort:
 
     @property
     def learners(self) -> list[Learner[Any]]:
-        return [self._every[member] for member in self.members]
+        every = [self._every[member] for member in self.members]
+        if not self.recompute:
+            return every
+        return [learner.recomputing() or learner for learner in every]
 
     def step(self, source: TaskSource) -> None:
         """One meta-iteration of all."""
@@ -165,11 +169,20 @@ class Cohort:
             self._outer.write_back(state, position)
 
     def _gradient(self, batch: Task, moment: Moment) -> tuple[Params, Results]:
+        """Of all; where a task of one member is too much, inner steps are computed again."""
+
         def one(learner: Learner[Any], params: Params) -> tuple[Params, Results]:
             return self._split(learner, params, batch=batch, strategy=VMAP, moment=moment)
 
-        found: tuple[Params, Results] = self._parts(one, self.learners, self._params)
-        return found
+        try:
+            found: tuple[Params, Results] = self._parts(one, self.learners, self._params)
+            return found
+        except torch.OutOfMemoryError:
+            if self.recompute or self._every[0].recomputing() is None:
+                raise
+        torch.cuda.empty_cache()
+        self._parts, self._split, self.recompute = MemberParts(), SplitGradient(), True
+        return self._gradient(batch, moment)
 
     def _failing(self, batch: Task, moment: Moment) -> Ends:
         """Those whose own computation raises an error: one matrix without an inverse is enough."""

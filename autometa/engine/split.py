@@ -14,6 +14,48 @@ from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Moment, Params
 
 
+class SparingGradient:
+    """:class:`SplitGradient` by a learner that computes more and keeps less, once that is needed.
+
+    A learner that can do so is asked to when a task alone is too much, for this batch and all that
+    follow; batches begin as wholes again, since larger parts may fit now.
+
+    Attributes:
+        split: What batches are split into.
+        recompute: Whether learners are to compute inner steps again.
+    """
+
+    def __init__(self) -> None:
+        self.split = SplitGradient()
+        self.recompute = False
+
+    def __call__(
+        self,
+        learner: Learner[Any],
+        params: Params,
+        *,
+        batch: Task,
+        strategy: str,
+        moment: Moment,
+    ) -> tuple[Params, dict[str, Tensor]]:
+        """As that of :class:`SplitGradient`.
+
+        Raises:
+            torch.OutOfMemoryError: A single task takes too much memory even so.
+        """
+        sparing = learner.recomputing()
+        own = sparing if self.recompute and sparing else learner
+        try:
+            return self.split(own, params, batch=batch, strategy=strategy, moment=moment)
+        except torch.OutOfMemoryError:
+            if self.recompute or sparing is None:
+                raise
+        # Outside of the handler, whose traceback still holds what the failed attempt made.
+        torch.cuda.empty_cache()
+        self.split, self.recompute = SplitGradient(), True
+        return self(learner, params, batch=batch, strategy=strategy, moment=moment)
+
+
 class SplitGradient(Halving):
     """:func:`~autometa.engine.strategies.meta_gradient` of parts, whose mean is that of the whole.
 

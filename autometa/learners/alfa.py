@@ -31,6 +31,7 @@ from .inner_loop import (
     weights_of,
 )
 from .rates import group_names, step_rows
+from .recompute import unrolled
 
 INNER_DECAY = "inner_decay"
 
@@ -70,6 +71,10 @@ class ALFAHyper(StepsHyper):
         self.at_least(0, "weight_decay")
         check_share("first_order_share", self.first_order_share)
 
+    @property
+    def second_order(self) -> bool:
+        return self.order != "first"
+
     def at(self, moment: Moment) -> Self:
         order = order_at(self.order, self.first_order_share, moment)
         return replace(super().at(moment), order=order)
@@ -86,6 +91,7 @@ class ALFA(SteppedLearner[ALFAHyper]):
 
     paper: ClassVar[str] = "Baik, Choi, Choi, Kim, Lee 2020, arXiv:2011.00209"
     hyper_type: ClassVar[type[Hyper]] = ALFAHyper
+    recomputes: ClassVar[bool] = True
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
         network = self.network_parameters(ways, generator)
@@ -117,16 +123,23 @@ class ALFA(SteppedLearner[ALFAHyper]):
         """
         self.check_ways(params, ways)
         columns = self.columns(self.hyper.groups)
-        through = self.hyper.order != "first"
+        through = self.hyper.second_order
         fast = weights_of(params)
         steps = self.hyper.adaptation_steps
         factors = (step_rows(params[name], steps) for name in (INNER_LR, INNER_DECAY))
-        for rates, decays in zip(*factors, strict=True):
-            grads = self.support_grads(fast, support_x, support_y, through=through)
+
+        def step(
+            fast: Params, factors: tuple[Tensor, Tensor], params: Params, x: Tensor, y: Tensor
+        ) -> Params:
+            rates, decays = factors
+            grads = self.support_grads(fast, x, y, through=through)
             alpha, beta = self.generate(params, fast, grads)
             fast = self.decayed(params, fast, decays * beta)
-            fast = descend(fast, grads, rates * alpha, columns)
-        return fast
+            return descend(fast, grads, rates * alpha, columns)
+
+        given = params, support_x, support_y
+        recompute = self.recompute and through
+        return unrolled(step, fast, zip(*factors, strict=True), *given, recompute=recompute)
 
     def generate(self, params: Params, weights: Params, grads: Params) -> tuple[Tensor, Tensor]:
         """g_φ(τ): the factors of rates and decays, [G] each.

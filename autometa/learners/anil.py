@@ -50,7 +50,7 @@ class ANIL(RatedLearner[ANILHyper]):
         """
         self.check_ways(params, ways)
         columns = self.columns(self.hyper.inner_lr.groups)
-        through = self.hyper.order != "first"
+        through = self.hyper.second_order
         features = self.encoder(under("encoder", params), support_x)
         features = features if through else features.detach()
 

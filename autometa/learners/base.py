@@ -185,6 +185,13 @@ class Learner(ABC, Generic[H]):
         """This learner as it adapts at a moment of meta-training, if otherwise than afterwards."""
         return self
 
+    def recomputing(self) -> Self | None:
+        """This learner with a meta-gradient of the same numbers that takes less memory, and longer.
+
+        None where nothing is to be had by that, as without inner steps to differentiate through.
+        """
+        return None
+
     @abstractmethod
     def init(self, ways: int, generator: torch.Generator) -> Params:
         """Meta-parameters before meta-training; ``ways`` is the number of outputs."""

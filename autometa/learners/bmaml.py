@@ -27,6 +27,7 @@ from .ensemble import EnsembleHyper, EnsembleLearner, average, gaussian_nll
 from .gradients import inner_gradient
 from .inner_loop import INNER_LR, descend, weights_of
 from .rates import RateVector
+from .recompute import unrolled
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class BMAML(EnsembleLearner[BMAMLHyper]):
 
     paper: ClassVar[str] = "Yoon, Kim, Dia, Kim, Bengio, Ahn 2018, arXiv:1806.03836"
     hyper_type: ClassVar[type[Hyper]] = BMAMLHyper
+    recomputes: ClassVar[bool] = True
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
         networks = [self.network_parameters(ways, generator) for _ in range(self.hyper.particles)]
@@ -83,10 +85,9 @@ class BMAML(EnsembleLearner[BMAMLHyper]):
             ValueError: The task has other ways than the heads.
         """
         self.check_ways(params, ways)
-        particles = weights_of(params)
-        for rates in self.step_rates(params):
-            particles = self.step(particles, rates, support_x, support_y)
-        return particles
+        steps, particles = self.step_rates(params), weights_of(params)
+        support = support_x, support_y
+        return unrolled(self.step, particles, steps, *support, recompute=self.recompute)
 
     def step(self, particles: Params, rates: Tensor, x: Tensor, y: Tensor) -> Params:
         """One step of Stein variational gradient descent on n examples, θ + α/n · φ.

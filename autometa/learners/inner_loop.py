@@ -7,8 +7,9 @@ and ``head.*``. C. Finn et al., ICML 2017, algorithm 2, line 7, is the step.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Self, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from .base import (
 from .domains import Choice, Float, Int, Rates, hyper
 from .gradients import inner_gradient
 from .rates import RateVector, group_index, step_rows
+from .recompute import recomputed, unrolled
 
 HEAD = ("head.weight", "head.bias")
 INNER_LR = "inner_lr"
@@ -56,6 +58,11 @@ class StepsHyper(Hyper):
         """Steps on the support set of a new task."""
         return self.evaluation_steps or self.inner_steps
 
+    @property
+    def second_order(self) -> bool:
+        """Whether to differentiate through the inner gradients."""
+        return True
+
     def at(self, moment: Moment) -> Self:
         """As it is at a moment of meta-training: a task has the steps of meta-training."""
         return replace(self, evaluation_steps=0)
@@ -76,6 +83,7 @@ class InnerLoopHyper(StepsHyper):
     )
 
 
+T = TypeVar("T")
 S = TypeVar("S", bound=StepsHyper)
 R = TypeVar("R", bound=InnerLoopHyper)
 
@@ -111,6 +119,10 @@ class OrderHyper(InnerLoopHyper):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share("first_order_share", self.first_order_share)
+
+    @property
+    def second_order(self) -> bool:
+        return self.order != "first"
 
     def at(self, moment: Moment) -> Self:
         order = order_at(self.order, self.first_order_share, moment)
@@ -177,10 +189,29 @@ class GradientLearner(Learner[H], ABC):
 
 @dataclass(frozen=True)
 class SteppedLearner(GradientLearner[S], ABC):
-    """One whose steps on a new task may be other than in meta-training."""
+    """One whose steps on a new task may be other than in meta-training.
+
+    Args:
+        recompute: Whether the meta-gradient computes the steps again and doesn't keep them.
+
+    Class attributes:
+        recomputes: Whether it can.
+    """
+
+    recompute: bool = False
+
+    recomputes: ClassVar[bool] = False
 
     def at(self, moment: Moment) -> Self:
         return replace(self, hyper=self.hyper.at(moment))
+
+    def recomputing(self) -> Self | None:
+        several = self.hyper.inner_steps > 1 and self.hyper.second_order
+        return replace(self, recompute=True) if self.recomputes and several else None
+
+    def kept(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A function of which a meta-gradient keeps all that it computes, or what it is given."""
+        return partial(recomputed, function) if self.recompute else function
 
 
 @dataclass(frozen=True)
@@ -207,10 +238,13 @@ class RatedLearner(SteppedLearner[R], ABC):
     ) -> Params:
         """The weights after all steps on a support set; ``through`` as of :meth:`support_grads`."""
         columns = self.columns(self.hyper.inner_lr.groups)
-        for rates in self.step_rates(params):
+
+        def step(weights: Params, rates: Tensor, x: Tensor, y: Tensor) -> Params:
             grads = self.support_grads(weights, x, y, through=through)
-            weights = descend(weights, grads, rates, columns)
-        return weights
+            return descend(weights, grads, rates, columns)
+
+        recompute = self.recompute and through
+        return unrolled(step, weights, self.step_rates(params), x, y, recompute=recompute)
 
 
 def weights_of(params: Params) -> Params:

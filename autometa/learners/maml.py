@@ -32,6 +32,7 @@ class MAML(RatedLearner[MAMLHyper]):
 
     paper: ClassVar[str] = "Finn, Abbeel, Levine 2017, arXiv:1703.03400"
     hyper_type: ClassVar[type[Hyper]] = MAMLHyper
+    recomputes: ClassVar[bool] = True
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor, ways: int) -> Params:
         """The fast weights after the inner loop.
@@ -40,5 +41,5 @@ class MAML(RatedLearner[MAMLHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        through = self.hyper.order != "first"
+        through = self.hyper.second_order
         return self.inner_loop(params, weights_of(params), support_x, support_y, through=through)

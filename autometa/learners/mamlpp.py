@@ -100,6 +100,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
 
     paper: ClassVar[str] = "Antoniou, Edwards, Storkey 2019, arXiv:1810.09502"
     hyper_type: ClassVar[type[Hyper]] = MAMLPPHyper
+    recomputes: ClassVar[bool] = True
 
     @property
     def rates(self) -> RateVector:
@@ -182,11 +183,12 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
         importance = self.importance(moment.progress)
         support = task.support_x, task.support_y
         loop = self.at(moment).inner_loop(params, *support, through=self.through(moment))
+        forward = self.kept(self.forward)
         losses, observed = [], []
         prediction = task.query_x
         for step, (weights, seen) in enumerate(loop):
             if importance[step] > 0:
-                prediction, late = self.forward(params, weights, task.query_x, step)
+                prediction, late = forward(params, weights, task.query_x, step)
                 losses.append(importance[step] * self.loss(prediction, task.query_y))
                 seen = {name: (value + late[name]) / 2 for name, value in seen.items()}
             observed.append(seen)
@@ -219,19 +221,23 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
     ) -> Iterator[tuple[Params, Params]]:
         """After each update the weights, and the statistics that its gradient's pass has seen."""
         columns = self.columns(self.rates.groups)
-        weights = weights_of(params)
-        rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
-        for step, rates in enumerate(rows):
-            others = params if through else constant(params)
+        others = params if through else constant(params)
 
-            def support_loss(
-                point: Params, others: Params = others, step: int = step
-            ) -> tuple[Tensor, Params]:
-                output, seen = self.forward(others, point, x, step)
+        def update(
+            weights: Params, others: Params, rates: Tensor, x: Tensor, y: Tensor, step: int
+        ) -> tuple[Params, Params]:
+            def support_loss(weights: Params) -> tuple[Tensor, Params]:
+                output, seen = self.forward(others, weights, x, step)
                 return self.loss(output, y), seen
 
             grads, _, seen = gradient(support_loss, weights, through=through)
-            weights = descend(weights, grads, rates, columns)
+            return descend(weights, grads, rates, columns), seen
+
+        once = self.kept(update) if through else update
+        weights = weights_of(params)
+        rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
+        for step, rates in enumerate(rows):
+            weights, seen = once(weights, others, rates, x, y, step)
             yield weights, seen
 
     def forward(

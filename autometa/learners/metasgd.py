@@ -17,9 +17,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Hyper, Params, prefixed
+from .base import Hyper, Params, prefixed, under
 from .domains import Float, Int, hyper
 from .inner_loop import SteppedLearner, StepsHyper, weights_of
+from .recompute import unrolled
 
 RATES = "rates"
 
@@ -45,6 +46,7 @@ class MetaSGD(SteppedLearner[MetaSGDHyper]):
 
     paper: ClassVar[str] = "Li, Zhou, Chen, Li 2017, arXiv:1707.09835"
     hyper_type: ClassVar[type[Hyper]] = MetaSGDHyper
+    recomputes: ClassVar[bool] = True
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
         weights = self.network_parameters(ways, generator)
@@ -59,8 +61,11 @@ class MetaSGD(SteppedLearner[MetaSGDHyper]):
             ValueError: The task has other ways than the head.
         """
         self.check_ways(params, ways)
-        fast = weights_of(params)
-        for _ in range(self.hyper.adaptation_steps):
-            grads = self.support_grads(fast, support_x, support_y, through=True)
-            fast = {name: fast[name] - params[f"{RATES}.{name}"] * g for name, g in grads.items()}
-        return fast
+
+        def step(fast: Params, _: int, rates: Params, x: Tensor, y: Tensor) -> Params:
+            grads = self.support_grads(fast, x, y, through=True)
+            return {name: fast[name] - rates[name] * g for name, g in grads.items()}
+
+        given = under(RATES, params), support_x, support_y
+        steps = range(self.hyper.adaptation_steps)
+        return unrolled(step, weights_of(params), steps, *given, recompute=self.recompute)

@@ -61,6 +61,7 @@ class Platipus(EnsembleLearner[PlatipusHyper]):
 
     paper: ClassVar[str] = "Finn, Xu, Levine 2018, arXiv:1806.02817"
     hyper_type: ClassVar[type[Hyper]] = PlatipusHyper
+    recomputes: ClassVar[bool] = True
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
         mean = self.network_parameters(ways, generator)

@@ -46,6 +46,7 @@ class ProtoMAML(RatedLearner[ProtoMAMLHyper]):
     problems: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
     any_ways: ClassVar[bool] = True
     hyper_type: ClassVar[type[Hyper]] = ProtoMAMLHyper
+    recomputes: ClassVar[bool] = True
 
     def init(self, ways: int, generator: torch.Generator) -> Params:
         encoder = prefixed("encoder", self.encoder.init(generator))
@@ -57,7 +58,7 @@ class ProtoMAML(RatedLearner[ProtoMAMLHyper]):
         The steps take the head for weights of its own, not for a function of the encoder; only the
         outer gradient follows the prototypes, in first order too.
         """
-        through = self.hyper.order != "first"
+        through = self.hyper.second_order
         embedded = self.encoder(under("encoder", params), support_x)
         start = weights_of(params) | prototype_head(embedded, support_y, ways)
         return self.inner_loop(params, start, support_x, support_y, through=through)

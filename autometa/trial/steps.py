@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from autometa.engine.split import SplitGradient
+from autometa.engine.split import SparingGradient
 from autometa.engine.train import Progress, TrainState, meta_train
 from autometa.learners.base import Learner
 from autometa.trial.spec import TrialSpec, dataset, strategy, training_source
@@ -16,12 +16,12 @@ def steps(
     learner: Learner[Any],
     state: TrainState,
     iterations: int,
-    gradient: SplitGradient | None = None,
+    gradient: SparingGradient | None = None,
 ) -> Iterator[Progress]:
     """As :func:`~autometa.engine.train.meta_train`, on the spec's tasks, here.
 
     Args:
-        gradient: One that knows into what parts a task batch has to be split.
+        gradient: One that knows what has to be done where memory is short.
     """
     return meta_train(
         learner,
@@ -29,5 +29,5 @@ def steps(
         source=training_source(spec, dataset(spec), learner),
         iterations=iterations,
         strategy=strategy(spec),
-        gradient=gradient or SplitGradient(),
+        gradient=gradient or SparingGradient(),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa.engine import checkpoint as checkpoints
-from autometa.engine.split import SplitGradient
+from autometa.engine.split import SparingGradient
 from autometa.engine.train import Diverged, TrainState
 from autometa.episodes import stream
 from autometa.learners.base import Learner, Params
@@ -61,14 +61,15 @@ class Course:
     Attributes:
         learners: (meta-iteration, the learner until then): they share all but the outer loop.
         total: Meta-iterations of the full budget, which are reported as ``spec.iterations``.
-        gradient: Remembers into what parts a task batch has to be split, if memory is short.
+        gradient: Remembers how a task batch has to be split, and whether inner steps have to be
+            computed again, if memory is short.
     """
 
     spec: TrialSpec
     learners: tuple[tuple[int, Learner[Any]], ...]
     state: TrainState
     total: int
-    gradient: SplitGradient = field(default_factory=SplitGradient)
+    gradient: SparingGradient = field(default_factory=SparingGradient)
 
     @property
     def learner(self) -> Learner[Any]:
