@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -97,7 +97,8 @@ def flops(cell: Cell) -> float:
 def megabytes(cell: Cell, recompute: bool) -> float:
     """The most that tensors hold at once."""
     given = scene(cell, torch.device("cpu"))
-    given["learner"] = replace(given["learner"], recompute=recompute)
+    if recompute:
+        given["learner"] = given["learner"].recomputing()
     return peak_bytes(lambda: meta_gradient(**given, strategy="loop")) / 1e6
 
 
