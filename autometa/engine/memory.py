@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,15 +25,9 @@ def adaptation_bytes(learner: Learner[Any], params: Params, task: Task) -> int:
         task: One, without a batch dimension.
     """
     given = (task.support_x, task.support_y, task.query_x, task.query_y)
-    with torch.no_grad():
-        return peak_bytes(lambda: learner.query_loss(params, task), [*params.values(), *given])
-
-
-def peak_bytes(function: Callable[[], Any], given: Sequence[Tensor] = ()) -> int:
-    """The most bytes of tensors that live at once while a function runs, beside those given."""
-    living = _Living(given)
-    with living:
-        function()
+    living = _Living([*params.values(), *given])
+    with torch.no_grad(), living:
+        learner.query_loss(params, task)
     return living.peak
 
 
