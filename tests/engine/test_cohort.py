@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autometa.engine import Diverged, TrainState, meta_train
+from autometa.engine import Diverged, TrainState, meta_gradient, meta_train, split
 from autometa.engine.cohort import evaluate_cohort, train_cohort
 from autometa.engine.members import MemberParts, agreed, check_members, over_members, stacked
 from autometa.episodes.task import Task
@@ -188,6 +188,42 @@ def test_members_in_parts_are_the_same_members() -> None:
     sizes.clear()
     with pytest.raises(torch.OutOfMemoryError):
         MemberParts()(norm, learners[:1], {name: value[:1] for name, value in params.items()})
+
+
+def test_steps_are_computed_again_where_a_task_of_a_member_is_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learners = [maml(0.1 * (i + 1), inner_steps=5) for i in range(3)]
+    tried: list[tuple[bool, int]] = []
+
+    def short(learner: Any, *given: Any, batch: Task, **options: Any) -> Any:
+        tried.append((learner.recompute, len(batch.query_y)))
+        if not learner.recompute or len(batch.query_y) > 2:
+            raise torch.OutOfMemoryError("as a device says")
+        return meta_gradient(learner, *given, batch=batch, **options)
+
+    monkeypatch.setattr(split, "meta_gradient", short)
+    states = [start(learner) for learner in learners]
+    assert together(learners, states, until=2) == {}
+    for learner, state in zip(learners, states, strict=True):
+        assert_alike(state, alone(learner, until=2))
+    # All members, fewer tasks, fewer members, and last the same with steps done twice; then that.
+    kept = [(False, 3), (False, 2), (False, 1), (False, 1), (False, 1)]
+    again = [(True, 2), (True, 1)]
+    assert tried == [*kept, (True, 3), *again, *again]
+
+
+def test_members_for_which_nothing_helps_end_with_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("as a device says")
+
+    monkeypatch.setattr(split, "meta_gradient", never)
+    learners = [maml(0.1), maml(0.2)]
+    ends = together(learners, [start(learner) for learner in learners])
+    assert sorted(ends) == [0, 1]
+    assert all(isinstance(end, torch.OutOfMemoryError) for end in ends.values())
 
 
 def test_a_number_in_the_formulas_is_each_member_s_own() -> None:
