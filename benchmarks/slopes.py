@@ -1,8 +1,8 @@
 """How the cost of a meta-iteration grows, next to the theory.
 
 Second-order MAML with a Conv4 on images of 28 × 28: time against inner steps, tasks, ways and
-width, and memory against inner steps, kept or computed anew. In theory time goes with the FLOPs,
-which are counted; kept memory with the steps, and computed anew with their root.
+width, and memory against inner steps, kept or computed again. In theory time goes with the FLOPs,
+which are counted; kept memory with the steps, and computed again with their root.
 
 python -m benchmarks.slopes [OUT], with a figure beside OUT
 """
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
 from autometa.backbones import BACKBONES
-from autometa.engine.memory import peak_bytes
+from autometa.engine.memory import peak_bytes, tensors_of
 from autometa.engine.strategies import choose, meta_gradient
 from autometa.episodes.task import Task
 from autometa.learners.base import Encoder, Moment
@@ -99,7 +99,8 @@ def megabytes(cell: Cell, recompute: bool) -> float:
     given = scene(cell, torch.device("cpu"))
     if recompute:
         given["learner"] = given["learner"].recomputing()
-    return peak_bytes(lambda: meta_gradient(**given, strategy="loop")) / 1e6
+    known = [*given["params"].values(), *tensors_of(given["batch"])]
+    return peak_bytes(lambda: meta_gradient(**given, strategy="loop"), known) / 1e6
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def curves(device: torch.device) -> list[Curve]:
     steps = [cell.steps for cell in HELD]
     held: dict[str, tuple[bool, Callable[[int], float]]] = {
         "kept": (False, float),
-        "computed anew": (True, lambda count: count**0.5),
+        "computed again": (True, lambda count: count**0.5),
     }
     for name, (recompute, law) in held.items():
         cost = [megabytes(cell, recompute) for cell in HELD]

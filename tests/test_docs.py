@@ -296,3 +296,29 @@ def test_the_cohorts_in_the_readme_are_the_committed_ones_and_pay() -> None:
     assert gains[1, 1] == 1
     assert gains[1, 32] >= 5 * gains[1, 1]
     assert gains[2, 16] >= 5 * gains[2, 1]
+
+
+def rows_of(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("name", ["overhead", "growth", "slopes_cpu"])
+def test_the_costs_in_the_readme_are_the_committed_ones(name: str) -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / f"{name}.md").read_text(encoding="utf-8")
+    assert rows_of(table)
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_trial_costs_less_than_eight_hundredths_of_a_second() -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / "overhead.md").read_text(encoding="utf-8")
+    ours = [row for row in rows_of(table) if row[0].startswith("autometa")]
+    assert len(ours) == 2
+    assert all(float(row[1]) <= 80 for row in ours)
+
+
+def test_memory_grows_with_the_root_of_the_steps_that_are_computed_again() -> None:
+    table = (ROOT / "trials" / "reference" / "speed" / "slopes_cpu.md").read_text(encoding="utf-8")
+    slopes = {row[0]: float(row[3]) for row in rows_of(table)}
+    assert slopes["memory, inner steps kept"] > 0.9
+    assert slopes["memory, inner steps computed again"] < 0.6

@@ -6,9 +6,11 @@ search that was killed proposes the same as one that wasn't.
 The space is conditional, and most of Optuna's samplers model what every trial has in common only:
 ``cmaes``, ``gp``, ``nsga2``, ``nsga3`` and ``qmc`` are for studies of one learner and one backbone
 whose vectors keep their shape. What they leave (conditional dimensions, and for ``cmaes`` and
-``qmc`` choices too) TPE proposes, for ``nsga2`` and ``nsga3`` chance. ``tpe`` takes each dimension
-by itself and ``grouped_tpe`` those together that trials have together; both serve any space, and so
-do ``evolution`` and ``grid``, which tries every point of a space that has no continuous dimension.
+``qmc`` choices too) TPE proposes, for ``nsga2`` and ``nsga3`` chance. ``tpe`` is as Optuna has it:
+from version 5 on, of a single objective, what all trials have in common is taken together and each
+other dimension by itself. ``grouped_tpe`` takes those together that trials have together. Both
+serve any space, and so do ``evolution`` and ``grid``, which tries every point of a space that has
+no continuous dimension.
 
 With ``parts``, each part of a space has its own sampler, and joint ones see only trials of the
 same structure: ``{"*.inner_lr*": cmaes, "conv.*": evolution}``.
@@ -112,7 +114,7 @@ def mixed(seed: int, number: int) -> int:
 
 
 def tpe(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
-    """Optuna's TPE, each dimension by itself."""
+    """Optuna's TPE by its own defaults."""
     startup = config.startup_trials
     return TPESampler(seed=mixed(seed, number), n_startup_trials=startup, constant_liar=True)
 
