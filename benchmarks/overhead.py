@@ -77,7 +77,8 @@ def watched(out: Path, trials: int, sampler: str, scheduler: str, observer: Obse
     planned = plan(study_config(out, trials, sampler, scheduler))
     out.mkdir()
     config = planned.config
-    study = mirrored(create_study(config, storage_of(config), planned.direction))
+    storage = storage_of(config)
+    study = mirrored(create_study(config, storage, planned.direction), storage)
     with (
         Path(os.devnull).open("w") as screen,
         LiveView(Console(file=screen, force_terminal=True)) as view,

@@ -16,6 +16,7 @@ from autometa.search.plan import Plan
 from autometa.search.study import (
     counted,
     rows_of,
+    storage_of,
 )
 from autometa.search.supernet.phase import prepare
 from autometa.search.tuner import run_trials
@@ -36,7 +37,7 @@ def drive(
     Raises:
         Interrupted: Stopped by the user before that.
     """
-    study = mirrored(study)
+    study = mirrored(study, storage_of(planned.config))
     config = packed(planned.config, planned.space, planned.spec)
     observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
     try:

@@ -16,10 +16,11 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 
-def mirrored(study: optuna.Study) -> optuna.Study:
-    """The same study, for the process that alone changes it."""
-    mirror = Mirror(study._storage, study._study_id)
-    return optuna.load_study(study_name=study.study_name, storage=mirror)
+def mirrored(study: optuna.Study, storage: BaseStorage) -> optuna.Study:
+    """The study of a storage, for the process that alone changes it."""
+    name = study.study_name
+    mirror = Mirror(storage, storage.get_study_id_from_name(name))
+    return optuna.load_study(study_name=name, storage=mirror)
 
 
 class Mirror(InMemoryStorage):
@@ -34,6 +35,8 @@ class Mirror(InMemoryStorage):
         self._behind, self._behind_id = storage, study_id
         self._known: dict[int, int] = {}
         """Trial here → trial there, of those that were written."""
+        self._distributions: dict[BaseDistribution, BaseDistribution] = {}
+        """Each once: trials have the same ones."""
         own = super().create_new_study(
             storage.get_study_directions(study_id), storage.get_study_name_from_id(study_id)
         )
@@ -69,6 +72,7 @@ class Mirror(InMemoryStorage):
         distribution: BaseDistribution,
     ) -> None:
         """Keep, and write unless the trial is being proposed."""
+        distribution = self._distributions.setdefault(distribution, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
         if trial_id in self._known:
             self._behind.set_trial_param(

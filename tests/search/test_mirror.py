@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from autometa.search.mirror import mirrored
+from autometa.search.mirror import mirrored as mirrored_in
 
 KEPT = (
     "number",
@@ -35,6 +35,10 @@ def new(url: str, name: str = "s", **options: Any) -> optuna.Study:
     return optuna.create_study(
         study_name=name, storage=url, sampler=TPESampler(seed=0, n_startup_trials=3), **options
     )
+
+
+def mirrored(study: optuna.Study) -> optuna.Study:
+    return mirrored_in(study, study._storage)
 
 
 def shown(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
