@@ -209,7 +209,7 @@ class SteppedLearner(GradientLearner[S], ABC):
         several = self.hyper.inner_steps > 1 and self.hyper.second_order
         return replace(self, recompute=True) if self.recomputes and several else None
 
-    def kept(self, function: Callable[..., T]) -> Callable[..., T]:
+    def spared(self, function: Callable[..., T]) -> Callable[..., T]:
         """A function of which a meta-gradient keeps all that it computes, or what it is given."""
         return partial(recomputed, function) if self.recompute else function
 

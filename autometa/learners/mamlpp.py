@@ -183,7 +183,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
         importance = self.importance(moment.progress)
         support = task.support_x, task.support_y
         loop = self.at(moment).inner_loop(params, *support, through=self.through(moment))
-        forward = self.kept(self.forward)
+        forward = self.spared(self.forward)
         losses, observed = [], []
         prediction = task.query_x
         for step, (weights, seen) in enumerate(loop):
@@ -233,7 +233,7 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
             grads, _, seen = gradient(support_loss, weights, through=through)
             return descend(weights, grads, rates, columns), seen
 
-        once = self.kept(update) if through else update
+        once = self.spared(update) if through else update
         weights = weights_of(params)
         rows = step_rows(params[INNER_LR], self.hyper.adaptation_steps)
         for step, rates in enumerate(rows):

@@ -63,21 +63,24 @@ def recomputed(function: Callable[..., T], *given: Any) -> T:
 
     Args:
         function: Of tensors or nested dicts and sequences with tensors in them, to the same. All
-            that it depends on must be given: a gradient doesn't find what it captures.
+            that a gradient goes through must be given. What it captures are constants: also numbers
+            that ``vmap`` has batched, as long as every ``vmap`` lies outside of the gradient, since
+            torch then runs it again at the same levels.
     """
     leaves, inside = tree_flatten(given)
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    tensors = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    others = [None if i in tensors else leaf for i, leaf in enumerate(leaves)]
     outside: list[TreeSpec] = []
 
-    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
-        filled = list(leaves)
-        for place, tensor in zip(places, tensors, strict=True):
-            filled[place] = tensor
+    def flat(*values: Tensor) -> tuple[Tensor, ...]:
+        filled = list(others)
+        for place, value in zip(tensors, values, strict=True):
+            filled[place] = value
         results, spec = tree_flatten(function(*tree_unflatten(filled, inside)))
         outside[:] = [spec]
         return tuple(results)
 
-    found = _Recomputed.apply(flat, *(leaves[i] for i in places))  # type: ignore[no-untyped-call]
+    found = _Recomputed.apply(flat, *tensors.values())  # type: ignore[no-untyped-call]
     return tree_unflatten(found, outside[0])  # type: ignore[no-any-return]
 
 

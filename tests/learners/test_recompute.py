@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from autometa.engine.members import over_members, stacked
 from autometa.engine.memory import peak_bytes, tensors_of
 from autometa.engine.strategies import STRATEGIES, meta_gradient, task_scores
 from autometa.episodes.task import Task
@@ -112,6 +113,25 @@ def test_scores_of_new_tasks_are_the_same() -> None:
             for each in (learner, learner.recomputing())
         )
         assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_members_of_a_cohort_have_their_own_numbers_in_the_steps() -> None:
+    """A number of each that only the steps have, and that isn't among their arguments."""
+    learner, params, batch, moment = scene("bmaml", REGRESSION, 4)
+    members = [
+        replace(learner, hyper=replace(learner.hyper, prior_precision=precision)).recomputing()
+        for precision in (0.0, 0.5, 1.0)
+    ]
+
+    def grads(learner: Learner[Any], params: Params) -> Params:
+        return meta_gradient(learner, params, batch=batch, strategy="vmap", moment=moment)[0]
+
+    found = over_members(grads, members, stacked([params] * 3))
+    for position, member in enumerate(members):
+        expected = grads(replace(member, recompute=False), params)
+        own = {key: value[position] for key, value in found.items()}
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(found["head.weight"][0], found["head.weight"][2])
 
 
 def test_nothing_is_offered_where_nothing_is_kept() -> None:
