@@ -1,177 +1,141 @@
-"""How the cost of a meta-iteration grows, next to the theory.
+"""How the cost of a second-order MAML meta-iteration grows, beside how theory says that it does.
 
-Second-order MAML with a Conv4 on images of 28 × 28: time against inner steps, tasks, ways and
-width, and memory against inner steps, kept or computed again. In theory time goes with the FLOPs,
-which are counted; kept memory with the steps, and computed again with their root.
+python -m benchmarks.slopes [OUT]
 
-python -m benchmarks.slopes [OUT], with a figure beside OUT
+Against inner steps, tasks, ways and the width of a Conv4: seconds of an iteration, medians of
+several rounds in turn, and floating-point operations, which are counted. A slope is that of a line
+through the logarithms: 1 is proportional, 1/2 is a square root; at its end it is that of the last
+two values, where fixed costs matter least. And against inner steps the memory
+of one task's meta-gradient, with the graph of all steps kept and with the steps computed again:
+bytes of the tensors that live at once, counted, and what a process (or the GPU) took beyond what it
+had before, measured. On a CPU one core does all of it, task by task, so that a slope is of the work
+and not of how it is shared out; a GPU has the tasks at once.
+
+The table of times is written to OUT, a Markdown file, that of memory and the figure beside it; left
+out, OUT is trials/reference/speed/slopes_cpu.md, or slopes_gpu.md where there is a GPU. Linux only.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import fmean
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from autometa.backbones import BACKBONES
-from autometa.engine.memory import peak_bytes, tensors_of
-from autometa.engine.strategies import choose, meta_gradient
-from autometa.episodes.task import Task
-from autometa.learners.base import Encoder, Moment
-from autometa.learners.maml import MAML, MAMLHyper
+from autometa.engine import meta_gradient
+from benchmarks.iteration import DEVICE, ROUNDS, SETTING, Cell, seconds, slope, step_of
 from benchmarks.machine import Table, keep_memory, machine
+from benchmarks.panels import BLUE, GREEN, ORANGE, VERMILION, Line, Panel, draw
+from benchmarks.steps_memory import MB, STEPS, Memory, memories, memory_table
 
-IMAGE = (1, 28, 28)
-QUERIES = 15
-ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is varied, one at a time."""
-
-    steps: int = 2
-    tasks: int = 4
-    ways: int = 5
-    width: int = 32
-
-
-TIMED = {
-    "inner steps": [Cell(steps=steps) for steps in (1, 2, 4, 8, 16)],
-    "tasks": [Cell(tasks=tasks) for tasks in (2, 4, 8, 16, 32)],
-    "ways": [Cell(ways=ways) for ways in (2, 5, 10, 20)],
-    "width": [Cell(width=width) for width in (8, 16, 32, 64)],
-}
-HELD = [Cell(steps=steps, tasks=1) for steps in (4, 16, 64)]
-
-
-def scene(cell: Cell, device: torch.device) -> dict[str, Any]:
-    """Arguments of :func:`meta_gradient`."""
-    backbone = BACKBONES.load("conv4")().build({"width": cell.width}, IMAGE)
-    learner = MAML(Encoder(backbone.module, backbone.features), MAMLHyper(inner_steps=cell.steps))
-    drawn = learner.init(cell.ways, torch.Generator().manual_seed(0))
-
-    def half(shots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.rand(cell.tasks, cell.ways * shots, *IMAGE, device=device)
-        y = torch.arange(cell.ways, device=device).repeat_interleave(shots)
-        return x, y.expand(cell.tasks, -1)
-
-    return {
-        "learner": learner,
-        "params": {name: value.to(device) for name, value in drawn.items()},
-        "batch": Task(*half(1), *half(QUERIES), ways=cell.ways),
-        "moment": Moment(0.0, torch.zeros(cell.tasks, 0, device=device)),
-    }
-
-
-def milliseconds(cell: Cell, device: torch.device) -> float:
-    """The median after one that isn't timed."""
-    given = scene(cell, device)
-    strategy = choose(device, torch.get_num_threads(), IMAGE)
-    times = []
-    for _ in range(ROUNDS + 1):
-        start = time.perf_counter()
-        grads, _ = meta_gradient(**given, strategy=strategy)
-        float(next(iter(grads.values())).sum())  # waits for the device
-        times.append(1000 * (time.perf_counter() - start))
-    return median(times[1:])
-
-
-def flops(cell: Cell) -> float:
-    """Of the whole gradient, counted."""
-    given = scene(cell, torch.device("cpu"))
-    with FlopCounterMode(display=False) as counter:
-        meta_gradient(**given, strategy="loop")
-    return float(counter.get_total_flops())
-
-
-def megabytes(cell: Cell, recompute: bool) -> float:
-    """The most that tensors hold at once."""
-    given = scene(cell, torch.device("cpu"))
-    if recompute:
-        given["learner"] = given["learner"].recomputing()
-    known = [*given["params"].values(), *tensors_of(given["batch"])]
-    return peak_bytes(lambda: meta_gradient(**given, strategy="loop"), known) / 1e6
+OUT = Path("trials/reference/speed") / f"slopes_{'gpu' if DEVICE == 'cuda' else 'cpu'}.md"
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A cost along what is varied, and what it should be, but for a factor."""
+class Axis:
+    """What grows, and the slope of its cost in theory."""
 
+    field: str
     name: str
-    unit: str
-    at: Sequence[int]
-    cost: Sequence[float]
-    theory: Sequence[float]
+    values: tuple[int, ...]
+    theory: str
 
     @property
-    def line(self) -> list[str]:
-        ends = f"{self.at[0]} to {self.at[-1]}"
-        costs = f"{self.cost[0]:,.0f} to {self.cost[-1]:,.0f} {self.unit}"
-        slopes = (slope(self.at, values) for values in (self.cost, self.theory))
-        return [self.name, ends, costs, *(f"{each:.2f}" for each in slopes)]
+    def cells(self) -> list[Cell]:
+        return [replace(Cell(), **{self.field: value}) for value in self.values]
 
 
-def slope(at: Sequence[float], values: Sequence[float]) -> float:
-    """The power of ``at`` that the values grow with: least squares of the logarithms."""
-    return float(np.polyfit(np.log(at), np.log(values), 1)[0])
+AXES = (
+    Axis("steps", "inner steps", (1, 2, 4, 8, 16), "1, but for the queries"),
+    Axis("tasks", "tasks", (1, 2, 4, 8, 16, 32), "1"),
+    Axis("ways", "ways", (2, 5, 10, 20), "1"),
+    Axis("width", "width", (8, 16, 32, 64), "1 – 2"),
+)
 
 
-def curves(device: torch.device) -> list[Curve]:
-    """All of them."""
-    field = {"inner steps": "steps"}
-    found = []
-    for name, cells in TIMED.items():
-        at = [getattr(cell, field.get(name, name)) for cell in cells]
-        cost = [milliseconds(cell, device) for cell in cells]
-        found.append(Curve(f"time, {name}", "ms", at, cost, [flops(cell) for cell in cells]))
-    steps = [cell.steps for cell in HELD]
-    held: dict[str, tuple[bool, Callable[[int], float]]] = {
-        "kept": (False, float),
-        "computed again": (True, lambda count: count**0.5),
-    }
-    for name, (recompute, law) in held.items():
-        cost = [megabytes(cell, recompute) for cell in HELD]
-        title = f"memory, inner steps {name}"
-        found.append(Curve(title, "MB", steps, cost, [law(count) for count in steps]))
-    return found
+def operations(cell: Cell) -> int:
+    """Floating-point operations of a meta-iteration: one task's, times the tasks."""
+    counter = FlopCounterMode(display=False)
+    params, batch = cell.params, replace(cell, tasks=1).batch
+    with counter:
+        meta_gradient(cell.learner, params, batch=batch, strategy="loop")
+    return cell.tasks * int(counter.get_total_flops())
 
 
-def draw(found: Sequence[Curve], path: Path) -> None:
-    """Measured costs as points, theory as a line through the last of them."""
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    for axes, curve in zip(figure.subplots(2, 3).flat, found, strict=True):
-        theory = [each * curve.cost[-1] / curve.theory[-1] for each in curve.theory]
-        axes.loglog(curve.at, theory, color="#8C8C8C", label="theory")
-        axes.loglog(curve.at, curve.cost, "o", color="#0072B2", label="measured")
-        axes.set_title(curve.name, fontsize=10)
-        axes.set_ylabel(curve.unit)
-        axes.set_xticks(curve.at, [str(each) for each in curve.at], minor=False)
-        axes.minorticks_off()
-    figure.axes[0].legend()
-    figure.savefig(path, format="svg", metadata={"Date": None})
+def ends(values: Sequence[float]) -> str:
+    """The first and the last of them."""
+    return " – ".join(
+        f"{value:.1f}" if isinstance(value, float) and value < 10 else f"{value:,.0f}"
+        for value in (values[0], values[-1])
+    )
 
 
-def main(out: Path | None) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = curves(device)
-    table = Table(["cost against", "from", "cost", "slope", "in theory"])
-    for curve in found:
-        table.add(curve.line)
-    if out is not None:
-        draw(found, out.with_suffix(".svg"))
-    table.close(f"{machine(str(device))}; slopes are powers, median of {ROUNDS}", out)
+def time_table(times: dict[Cell, float], counted: dict[Cell, int], out: Path) -> None:
+    names = "what grows, from – to, ms, GFLOP, slope of time, at its end, of FLOP, theory"
+    table = Table(names.split(", "))
+    for axis in AXES:
+        spent = [1000 * times[cell] for cell in axis.cells]
+        flops = [counted[cell] / 1e9 for cell in axis.cells]
+        spans = [ends(each) for each in (axis.values, spent, flops)]
+        slopes = [
+            slope(axis.values, spent),
+            slope(axis.values[-2:], spent[-2:]),
+            slope(axis.values, flops),
+        ]
+        table.add([axis.name, *spans, *(f"{each:.2f}" for each in slopes), axis.theory])
+    base = Cell()
+    told = (
+        f"{base.steps} inner steps, {base.tasks} tasks, {base.ways} ways, Conv4-{base.width} but "
+        f"for what grows; {SETTING}; {machine(DEVICE)}, "
+        f"{'one core, ' if DEVICE == 'cpu' else ''}median of {ROUNDS}"
+    )
+    table.close(told, out)
+
+
+def panels(
+    times: dict[Cell, float], counted: dict[Cell, int], found: dict[bool, Memory]
+) -> Iterator[Panel]:
+    """Time beside operations along each axis and of all cells, and memory along the steps."""
+    for axis in AXES:
+        spent, flops = ([each[cell] for cell in axis.cells] for each in (times, counted))
+        scale = math.exp(fmean(math.log(s / f) for s, f in zip(spent, flops, strict=True)))
+        lines = (
+            Line(axis.values, [scale * each for each in flops], ORANGE, "∝ FLOP", "--"),
+            Line(axis.values, spent, BLUE, "measured"),
+        )
+        of_time, of_flops = slope(axis.values, spent), slope(axis.values, flops)
+        title = f"slope {of_time:.2f}, of FLOP {of_flops:.2f}"
+        yield Panel(title, axis.name, "seconds", lines, axis.values)
+    points = Line([each / 1e9 for each in counted.values()], [*times.values()], BLUE, style="o")
+    yield Panel("all of these", "GFLOP", "seconds", (points,))
+    colours = {False: (VERMILION, "kept"), True: (GREEN, "computed again")}
+    sizes = [
+        Line(STEPS, [size / MB for size in found[again].living], *colours[again])
+        for again in colours
+    ]
+    kept, again = (slope(STEPS[-2:], line.y[-2:]) for line in sizes)
+    title = f"slopes {kept:.2f} and {again:.2f} at the end"
+    yield Panel(title, "inner steps", "MB of tensors", tuple(sizes), STEPS)
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    cells = list(dict.fromkeys(cell for axis in AXES for cell in axis.cells))
+    times = seconds({cell: step_of(cell) for cell in cells})
+    counted = {cell: operations(cell) for cell in cells}
+    for cell in cells:
+        print(f"{cell}: {1000 * times[cell]:,.0f} ms, {counted[cell] / 1e9:,.1f} GFLOP", flush=True)
+    found = memories()
+    draw(list(panels(times, counted, found)), out.with_suffix(".svg"))
+    memory_table(found, out.with_name(f"{out.stem}_memory.md"))
+    time_table(times, counted, out)
 
 
 if __name__ == "__main__":
     keep_memory("benchmarks.slopes")
-    main(Path(sys.argv[1]) if sys.argv[1:] else None)
+    main(Path(sys.argv[1]) if sys.argv[1:] else OUT)
