@@ -1,6 +1,7 @@
 """What a trial costs in a search of many: its time, the driver's memory, the database.
 
-One search of trials that train for nothing, as in the benchmark of overhead.
+One search of trials that train for nothing, as in the benchmark of overhead: all have the same
+dimensions, since TPE may come to prefer trials of more of them, which cost more.
 
 python -m benchmarks.growth [TRIALS [OUT]]
 """

@@ -36,7 +36,7 @@ from autometa.search.tuner import run_trials
 from benchmarks import glue
 from benchmarks.machine import Table, machine
 
-STARTS = 5
+STARTS = 3
 FIRST = 20
 TRIALS = 220
 METHODS = {
@@ -55,12 +55,14 @@ STARTED = {
 
 
 def study_config(out: Path, trials: int, sampler: str, scheduler: str) -> StudyConfig:
-    """Sinusoids: one meta-iteration of one task, and a scoring on two."""
+    """Sinusoids: one meta-iteration of one task, and a scoring on two; seven dimensions."""
+    rates = {"modes": ["learned"], "groups": ["layer"]}
+    learner = {"meta_batch": 1, "inner_steps": 1, "inner_lr": rates}
     return parse_config(
         {
             "data": {"name": "sinusoid"},
             "task": {"ways": 1, "shots": 10, "queries": 10},
-            "space": {"learners": {"maml": {"meta_batch": 1}}, "backbones": {"mlp": {}}},
+            "space": {"learners": {"maml": learner}, "backbones": {"mlp": {"depth": 2}}},
             "budget": {"trials": trials, "iterations": 1},
             "validation": {"every": 1, "tasks": 2},
             "sampler": {"name": sampler},
