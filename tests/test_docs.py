@@ -333,15 +333,9 @@ def rows_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("name", ["overhead", "growth"])
-def test_the_costs_in_the_readme_are_the_committed_ones(name: str) -> None:
-    table = (ROOT / "trials" / "reference" / "speed" / f"{name}.md").read_text(encoding="utf-8")
-    assert rows_of(table)
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 def test_a_trial_costs_less_than_eight_hundredths_of_a_second() -> None:
     table = (ROOT / "trials" / "reference" / "speed" / "overhead.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
     ours = [row for row in rows_of(table) if row[0].startswith("autometa")]
     assert len(ours) == 2
     assert all(float(row[1]) <= 80 for row in ours)
