@@ -8,22 +8,18 @@ python -m benchmarks.growth [TRIALS [OUT]]
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import optuna
 import ray
 
-from autometa.search.cluster import KEPT_MEMORY, QUIET
 from autometa.search.events import Event, TrialEnded
 from autometa.search.folder import StudyFolder
-from benchmarks import glue
 from benchmarks.machine import Table, machine
-from benchmarks.overhead import watched
+from benchmarks.overhead import start_ray, watched
 
 TRIALS = 10_000
 WINDOWS = (100, 300, 1_000, 3_000, 10_000)
@@ -38,10 +34,7 @@ def memory_mb() -> float:
 
 
 def main(trials: int, out: Path | None) -> None:
-    os.environ.update(QUIET | KEPT_MEMORY)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)
+    start_ray()
     lines: list[list[str]] = []
     ends: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -74,6 +74,14 @@ def study_config(out: Path, trials: int, sampler: str, scheduler: str) -> StudyC
     )
 
 
+def start_ray() -> None:
+    """As a search has it."""
+    os.environ.update(QUIET | KEPT_MEMORY)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)
+
+
 def watched(out: Path, trials: int, sampler: str, scheduler: str, observer: Observer) -> None:
     """A search, under the live view."""
     planned = plan(study_config(out, trials, sampler, scheduler))
@@ -140,10 +148,7 @@ def main(out: Path | None) -> None:
     for _ in range(STARTS):
         for name, (command, sign) in starts.items():
             found[name].append(first_result_s(command, sign))
-    os.environ.update(QUIET | KEPT_MEMORY)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)
+    start_ray()
     table = Table(["search", "ms a trial", "s to the first result"])
     name = "Ray Tune, glued"
     alone = trial_ms(partial(glue.search, reuse=False), 4, 24)

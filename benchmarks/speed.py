@@ -13,12 +13,10 @@ file) as well.
 from __future__ import annotations
 
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -34,11 +32,11 @@ from autometa.learners.base import Encoder, Learner, Params
 from autometa.learners.maml import MAML, MAMLHyper
 from autometa.learners.rates import RateVector
 from benchmarks import peers
+from benchmarks.iteration import ROUNDS, Same, seconds
 from benchmarks.machine import Table, keep_memory, machine
 
 WAYS, QUERIES = 5, 15
 INNER_LR, META_LR = 1 / 64, 1e-2  # exact in every dtype, the first
-ROUNDS = 5
 CHECKED_TASKS = 2
 TOLERANCE = 1e-9
 
@@ -105,16 +103,6 @@ def learner_of(cell: Cell) -> Learner[Any]:
         return ANIL(encoder, ANILHyper(**settings))
     order = "first" if cell.method.startswith("first") else "second"
     return MAML(encoder, MAMLHyper(order=order, **settings))
-
-
-@dataclass(frozen=True)
-class Same:
-    """Always the same tasks, so that only the iteration is timed."""
-
-    batch: Task
-
-    def sample(self, tasks: int, generator: torch.Generator) -> Task:
-        return self.batch
 
 
 def ours(cell: Cell, learner: Learner[Any], params: Params, batch: Task) -> Step:
@@ -237,16 +225,7 @@ def check(cell: Cell) -> None:
 def measure(cell: Cell) -> dict[str, float]:
     """Median seconds of an iteration of each, after one that isn't timed."""
     check(cell)
-    steps = steps_of(cell, torch.float32)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: median(found) for name, found in times.items()}
+    return seconds(steps_of(cell, torch.float32))
 
 
 def line(cell: Cell, found: dict[str, float]) -> list[str]:
