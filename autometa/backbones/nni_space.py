@@ -96,5 +96,6 @@ class NNISpace(BackboneSpace):
 def _options(space: NNISpace, in_shape: Shape) -> dict[str, tuple[Option, ...]]:
     """A space's labels; NNI builds every network's parts to find them."""
     domains = space.model_space(in_shape).simplify()
-    options = {label: tuple(cast(Categorical, d).values) for label, d in domains.items()}
+    # NNI's labels are strings that carry lists along.
+    options = {str(label): tuple(cast(Categorical, d).values) for label, d in domains.items()}
     return dict(sorted(options.items(), key=lambda item: ("/" in item[0], item[0])))

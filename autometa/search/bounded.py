@@ -32,7 +32,8 @@ class BoundedSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """That of the other sampler."""
-        return self._sampler.infer_relative_search_space(self._seen(study, trial), trial)
+        distinct = KeptStudy(study, _distinct(self._seen(study, trial)))
+        return self._sampler.infer_relative_search_space(distinct, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -74,17 +75,12 @@ class BoundedSampler(BaseSampler):
         return self._view[1]
 
 
-class BoundedStudy(optuna.Study):
-    """A study's best and newest trials, in their order."""
+class KeptStudy(optuna.Study):
+    """A study of only some of its trials."""
 
-    def __init__(self, study: optuna.Study, most: int, best: int) -> None:
+    def __init__(self, study: optuna.Study, kept: list[FrozenTrial]) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler)
-        trials = study.get_trials(deepcopy=False)
-        older = max(0, len(trials) - (most - best))
-        kept: list[int] = []
-        if len(study.directions) == 1:
-            kept = _elite(study, best).numbers(trials, older)
-        self._kept = [trials[number] for number in kept] + trials[older:]
+        self._kept = kept
 
     def _get_trials(
         self,
@@ -93,6 +89,30 @@ class BoundedStudy(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         return [trial for trial in self._kept if states is None or trial.state in states]
+
+
+class BoundedStudy(KeptStudy):
+    """A study's best and newest trials, in their order."""
+
+    def __init__(self, study: optuna.Study, most: int, best: int) -> None:
+        trials = study.get_trials(deepcopy=False)
+        older = max(0, len(trials) - (most - best))
+        kept: list[int] = []
+        if len(study.directions) == 1:
+            kept = _elite(study, best).numbers(trials, older)
+        super().__init__(study, [trials[number] for number in kept] + trials[older:])
+
+
+def _distinct(study: optuna.Study) -> list[FrozenTrial]:
+    """The first trial of each state and each set of dimensions: a search space goes by no more.
+
+    Optuna compares all dimensions of all trials, which takes half of the time of a proposal.
+    """
+    found: dict[Any, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        same = map(id, trial.distributions.values())
+        found.setdefault((trial.state, *trial.distributions, *same), trial)
+    return list(found.values())
 
 
 class Elite:

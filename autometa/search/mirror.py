@@ -7,6 +7,7 @@ database each time and commits each parameter: half of what a trial costs beside
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class Mirror(InMemoryStorage):
         self._known: dict[int, int] = {}
         """Trial here → trial there, of those that were written."""
         self._distributions: dict[BaseDistribution, BaseDistribution] = {}
-        """Each once: trials have the same ones."""
+        """Each once: trials that have the same ones are known by that, which takes no comparing."""
         own = super().create_new_study(
             storage.get_study_directions(study_id), storage.get_study_name_from_id(study_id)
         )
@@ -45,6 +46,9 @@ class Mirror(InMemoryStorage):
         for key, value in storage.get_study_system_attrs(study_id).items():
             super().set_study_system_attr(own, key, value)
         for trial in storage.get_all_trials(study_id, deepcopy=False):
+            trial.distributions = {
+                name: self._once(each) for name, each in trial.distributions.items()
+            }
             self._known[super().create_new_trial(own, trial)] = trial._trial_id
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -72,7 +76,7 @@ class Mirror(InMemoryStorage):
         distribution: BaseDistribution,
     ) -> None:
         """Keep, and write unless the trial is being proposed."""
-        distribution = self._distributions.setdefault(distribution, distribution)
+        distribution = self._once(distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
         if trial_id in self._known:
             self._behind.set_trial_param(
@@ -87,7 +91,7 @@ class Mirror(InMemoryStorage):
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Keep and write; what is kept is what would be read."""
-        super().set_trial_user_attr(trial_id, key, json.loads(json.dumps(value)))
+        super().set_trial_user_attr(trial_id, key, _as_read(value))
         if not self._write(trial_id):
             self._behind.set_trial_user_attr(self._known[trial_id], key, value)
 
@@ -110,6 +114,9 @@ class Mirror(InMemoryStorage):
             self._behind.set_trial_state_values(self._known[trial_id], state, values)
         return done
 
+    def _once(self, distribution: BaseDistribution) -> BaseDistribution:
+        return self._distributions.setdefault(distribution, distribution)
+
     def _write(self, trial_id: int) -> bool:
         """Write a trial as a whole, unless it was; whether that was done."""
         if trial_id in self._known:
@@ -117,3 +124,12 @@ class Mirror(InMemoryStorage):
         whole = super().get_trial(trial_id)
         self._known[trial_id] = self._behind.create_new_trial(self._behind_id, whole)
         return True
+
+
+def _as_read(value: Any) -> Any:
+    """As a database gives it back; keys, which all trials have, are each there once."""
+    return json.loads(json.dumps(value), object_pairs_hook=_interned)
+
+
+def _interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {sys.intern(key): value for key, value in pairs}

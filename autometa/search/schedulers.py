@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from ray.tune.schedulers import (
 )
 
 from autometa.config import StudyConfig
+from autometa.search.rungs import SortedBracket
 from autometa.search.study import MAXIMIZE, RUNNING, TrialRow
 
 NOBODY: Any = None
@@ -90,6 +92,12 @@ class Resumable(Nimble):
 class NamedBrackets(AsyncHyperBandScheduler):
     """ASHA where there is one bracket, else Hyperband; a trial's bracket depends on its name."""
 
+    _brackets: list[SortedBracket]  # type: ignore[assignment]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._brackets = [SortedBracket(each) for each in self._brackets]
+
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
         self._trial_info[trial.trial_id] = self._brackets[self.bracket(trial.config["name"])]
@@ -97,9 +105,9 @@ class NamedBrackets(AsyncHyperBandScheduler):
     def cutoffs(self, name: str) -> list[tuple[float, float]]:
         """(Milestone, the least score that passes) of each rung where anything is known."""
         bracket = self._brackets[self.bracket(name)]
-        known: list[tuple[float, Any]] = [(at, bracket.cutoff(of)) for at, of in bracket._rungs]
+        known = [(at, bracket.cutoff(rung)) for at, rung in bracket._rungs]
         sign: float = self._metric_op or 1.0
-        return [(at, sign * float(cut)) for at, cut in known if cut is not None]
+        return [(at, sign * cut) for at, cut in known if cut is not None]
 
     def bracket(self, name: str) -> int:
         """Each bracket has the same share of the budget: η^s / (s + 1) trials for s rungs.
@@ -158,10 +166,9 @@ class Truncation(FIFOScheduler):
             return self.CONTINUE
         score = result["score"] if self._maximize else -result["score"]
         onward = self._onward.setdefault(iteration, [])
-        worse = sum(other < score for other in onward)
-        if worse < int(self._share * (len(onward) + 1)):
+        if bisect_left(onward, score) < int(self._share * (len(onward) + 1)):
             return self.STOP
-        onward.append(score)
+        insort(onward, score)
         return self.CONTINUE
 
 

@@ -31,6 +31,7 @@ from autometa.search.study import (
     counted,
     curve_of,
     end_trial,
+    frozen,
     report_score,
     row,
     rows_of,
@@ -71,6 +72,9 @@ class StudySearcher(Searcher):
         self._live: dict[str, optuna.Trial] = {}
         self._waiting = [t for t in unfinished(study) if self._adopt(t)]
         self._left = config.budget.trials - counted(rows_of(study)) - len(self._waiting)
+        # Without those that only wait to be asked for.
+        asked = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+        self._proposed = len(asked)
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -131,10 +135,11 @@ class StudySearcher(Searcher):
         )
 
     def _propose(self) -> tuple[optuna.Trial, Candidate]:
-        number = self._proposed()
+        number = self._proposed
         heritage = self._heritage(number)
         self._study.sampler = self._sampler(number, heritage)
         trial = self._study.ask()
+        self._proposed += 1
         if isinstance(self._study.sampler, TransferSampler):
             trial.set_user_attr(TRANSFERRED, True)
         candidate = self._space.sample(trial)
@@ -144,11 +149,6 @@ class StudySearcher(Searcher):
             trial.set_user_attr(REPLACES, heritage.replaces)
         trial.set_user_attr("candidate", sampled)  # last: with it, the proposal is whole
         return trial, candidate
-
-    def _proposed(self) -> int:
-        """Trials so far, without those that only wait to be asked for."""
-        trials = self._study.get_trials(deepcopy=False)
-        return sum(trial.state != TrialState.WAITING for trial in trials)
 
     def _heritage(self, number: int) -> Heritage | None:
         scheduler = self._config.scheduler
@@ -192,7 +192,7 @@ class StudySearcher(Searcher):
         if result.get("end") == FAILED:
             return
         # Tune hands the last result over twice, and a resumed trial may repeat its last one.
-        if iteration in curve_of(self._study.get_trials(deepcopy=False)[trial.number]):
+        if iteration in curve_of(frozen(trial)):
             return
         known = math.isfinite(score)
         report_score(
@@ -208,7 +208,7 @@ class StudySearcher(Searcher):
 
     def _end(self, trial: optuna.Trial, end: str, reason: str) -> None:
         end_trial(trial, end, reason)
-        done = row(self._study.get_trials(deepcopy=False)[trial.number])
+        done = row(frozen(trial))
         self._observer(
             TrialEnded(
                 done.number,

@@ -236,6 +236,11 @@ def row(trial: FrozenTrial) -> TrialRow:
     )
 
 
+def frozen(trial: optuna.Trial) -> FrozenTrial:
+    """A trial as it is in the storage, which isn't to be changed."""
+    return trial.storage.get_trial(trial._trial_id)
+
+
 def rows_of(study: optuna.Study) -> list[TrialRow]:
     """All trials that were ever proposed, in their order."""
     trials = study.get_trials(deepcopy=False)
@@ -271,7 +276,7 @@ def end_trial(trial: optuna.Trial, end: str, reason: str = "") -> None:
     trial.set_user_attr("end", end)
     study = trial.study
     if end == COMPLETE:
-        done = row(study.get_trials(deepcopy=False)[trial.number])
+        done = row(frozen(trial))
         last = done.curve[max(done.curve)]
         study.tell(trial, [last, *(done.measures[name] for name in objectives_of(study)[1:])])
     else:

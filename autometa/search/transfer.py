@@ -53,7 +53,7 @@ class Transfer:
 
     def sampler(self, study: optuna.Study, seed: int, number: int, own: BaseSampler) -> BaseSampler:
         """That of the next trial: ``own``, or a :class:`TransferSampler` of the trusted studies."""
-        if number == FIRST_OWN:
+        if number == FIRST_OWN or not self._judged:
             return own
         trials = study.get_trials(deepcopy=False)
         own_seed = mixed(seed, number)

@@ -17,6 +17,7 @@ from autometa.search.cohort.scheduler import ByMember
 from autometa.search.cohort.searcher import CohortSearcher
 from autometa.search.cohort.worker import CohortWorker
 from autometa.search.earlier import kept_earlier
+from autometa.search.ended import ForgetEnded
 from autometa.search.events import Event, Observer, TrialEnded
 from autometa.search.folder import StudyFolder
 from autometa.search.schedulers import for_tune, make_scheduler, rivals
@@ -97,6 +98,8 @@ def run_trials(
             storage_path=str(folder.path.absolute()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials have theirs
+            callbacks=[ForgetEnded()],
         ),
     )
     tuner.fit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class TrialWorker(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([config["resources"]])
+        return _request(*config["resources"].items())
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -53,6 +54,12 @@ class TrialWorker(tune.Trainable):
 
     def __repr__(self) -> str:
         return "autometa trial worker"
+
+
+@lru_cache
+def _request(*resources: tuple[str, float]) -> PlacementGroupFactory:
+    """One for all trials, which Tune keeps to the end."""
+    return PlacementGroupFactory([dict(resources)])
 
 
 NOTHING = {"iteration": 0, "score": math.nan, "ci95": math.nan, "seconds": 0.0}

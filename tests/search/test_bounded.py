@@ -12,9 +12,10 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from autometa.config import SamplerConfig
-from autometa.search.bounded import BoundedSampler, BoundedStudy
+from autometa.search.bounded import BoundedSampler, BoundedStudy, _distinct
 from autometa.search.evolution import fitness
-from autometa.search.samplers import make_sampler
+from autometa.search.mirror import mirrored
+from autometa.search.samplers import INDEPENDENT, JOINT, GridSampler, make_sampler
 
 
 def study_of(scores: list[float], running: int = 0) -> optuna.Study:
@@ -114,3 +115,36 @@ def test_parts_are_bounded_too_and_the_grid_is_not() -> None:
     parts = SamplerConfig(parts={"x": "evolution"})
     assert isinstance(make_sampler(parts, 0, 0), BoundedSampler)
     assert not isinstance(make_sampler(SamplerConfig(name="grid"), 0, 0), BoundedSampler)
+
+
+@pytest.mark.parametrize("name", [*JOINT, *INDEPENDENT])
+def test_one_trial_of_each_kind_tells_the_search_space(name: str) -> None:
+    """Conditional dimensions, one of a dynamic range, trials that were cut or failed."""
+    study = mirrored(*_stored())
+    _grow(study)
+    sampler = make_sampler(SamplerConfig(name=name), seed=3, number=30)
+    assert isinstance(sampler, BoundedSampler | GridSampler)
+    inner = getattr(sampler, "_sampler", sampler)
+    trial = study.get_trials()[-1]
+    whole = inner.infer_relative_search_space(study, trial)
+    assert sampler.infer_relative_search_space(study, trial) == whole
+    assert len(_distinct(study)) < 15
+
+
+def _stored() -> tuple[optuna.Study, optuna.storages.BaseStorage]:
+    storage = optuna.storages.InMemoryStorage()
+    return optuna.create_study(storage=storage, direction="maximize"), storage
+
+
+def _grow(study: optuna.Study) -> None:
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    for number in range(40):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("c", ["a", "b"])
+        if number % 2:
+            trial.suggest_int("y", 1, 8)
+        trial.suggest_float("z", 0, 1 + number // 20)
+        trial.report(number, 1)
+        state = states[number % 3]
+        study.tell(trial, number if state == TrialState.COMPLETE else None, state=state)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import warnings
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.schedulers.async_hyperband import _Bracket
 
 from autometa.config import StudyConfig, parse_config
+from autometa.search.rungs import SortedBracket, percentile
 from autometa.search.schedulers import NOBODY, Stand, make_scheduler
 from autometa.search.study import PRUNED, RUNNING, TrialRow
 
@@ -107,3 +112,24 @@ def test_hyperbands_brackets_share_the_budget_and_begin_to_cut_at_later_rungs() 
         if "STOP" in ends:
             first_cuts[scheduler.bracket(name), (100, 200, 400)[ends.index("STOP")]] += 1
     assert dict(list(first_cuts)) == {0: 100, 1: 200, 2: 400}
+
+
+FINITE = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(FINITE, min_size=1, max_size=30), st.floats(0, 100))
+def test_a_percentile_of_sorted_scores_is_numpys(scores: list[float], percent: float) -> None:
+    assert percentile(sorted(scores), percent) == np.percentile(scores, percent)
+
+
+@given(st.lists(FINITE | st.just(math.nan), max_size=30), st.sampled_from([2, 3, 4, 2.5]))
+def test_sorted_rungs_cut_as_tunes_do(scores: list[float], factor: float) -> None:
+    tunes: Any = _Bracket(1, 10, factor, 0)
+    ours = SortedBracket(tunes)
+    for number, score in enumerate(scores):
+        trial: Any = Stand(str(number))
+        for iteration in range(1, 12):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of rungs without numbers
+                expected = tunes.on_result(trial, iteration, score)
+            assert ours.on_result(trial, iteration, score) == expected
