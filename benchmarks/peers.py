@@ -18,14 +18,17 @@ from pathlib import Path
 FOLDER = Path(".peers")
 LEARN2LEARN = "learn2learn-0.2.0"
 HIGHER = "higher-0.2.1"
+TORCHOPT = "torchopt-0.7.3"
+OPTREE, GRAPHVIZ = "optree-0.20.0", "graphviz-0.21"  # which torchopt imports
 CYTHON = "cython-3.3.1"
 
 
 def install() -> None:
     """Fetch the peers from the package index, once, and make them importable."""
     FOLDER.mkdir(exist_ok=True)
-    if not (FOLDER / "higher").exists():
-        _pip("install", "--target", str(FOLDER), _requirement(HIGHER))
+    for release in (HIGHER, TORCHOPT, OPTREE, GRAPHVIZ):
+        if not (FOLDER / release.partition("-")[0]).exists():
+            _pip("install", "--target", str(FOLDER), _requirement(release))
     if not (FOLDER / LEARN2LEARN).exists():
         with tempfile.TemporaryDirectory() as folder:
             options = ("--no-binary", ":all:", "--dest", folder)
@@ -35,7 +38,10 @@ def install() -> None:
     sys.path.append(str(FOLDER))
     root = FOLDER / LEARN2LEARN / "learn2learn"
     # Packages without their __init__, which would import what has to be compiled.
-    for name, path in (("learn2learn", root), ("learn2learn.algorithms", root / "algorithms")):
+    examples = root.parent / "examples" / "vision" / "mamlpp"
+    packages = {"learn2learn": root, "learn2learn.mamlpp": examples}
+    packages |= {f"learn2learn.{name}": root / name for name in ("algorithms", "nn")}
+    for name, path in packages.items():
         package = types.ModuleType(name)
         package.__path__ = [str(path)]
         sys.modules[name] = package

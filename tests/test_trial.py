@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from autometa.engine import STRATEGIES, checkpoint
 from autometa.learners.hyper_json import to_json
 from autometa.learners.maml import MAMLHyper
 from autometa.learners.protonet import ProtoNetHyper
@@ -78,3 +79,32 @@ def test_a_score_has_the_scores_of_its_tasks(tmp_path: Path) -> None:
     assert len(many.scores) == many.tasks == 40
     assert few.scores == many.scores[:20], "a longer stream begins with the same tasks"
     assert abs(sum(many.scores) / 40 - many.mean) < 1e-12
+
+
+def test_a_measured_strategy_is_kept_to_the_end_of_the_trial(tmp_path: Path) -> None:
+    """Its scores are those of a trial that is told the same, also when it was stopped between."""
+    spec = replace(SPEC, strategy="measured")
+    running = run_trial(spec, tmp_path / "measured.pt")
+    first = next(running)
+    running.close()
+    chosen = torch.load(tmp_path / "measured.pt", weights_only=True)["strategy"]
+    assert chosen in STRATEGIES
+    other = next(each for each in STRATEGIES if each != chosen)
+    _tell(tmp_path / "measured.pt", strategy=other)  # what is measured anew would not be this
+    rest = list(run_trial(spec, tmp_path / "measured.pt"))
+    assert [report.score for report in rest][0] == first.score
+    assert torch.load(tmp_path / "measured.pt", weights_only=True)["strategy"] == other
+    told = reports(tmp_path / "told.pt", replace(SPEC, strategy=chosen))
+    assert told[0].score == first.score
+
+
+def test_a_strategy_that_is_told_is_used(tmp_path: Path) -> None:
+    for strategy in STRATEGIES:
+        path = tmp_path / f"{strategy}.pt"
+        scores = [r.score for r in reports(path, replace(SPEC, strategy=strategy))]
+        assert all(0 <= score <= 1 for score in scores)
+        assert torch.load(path, weights_only=True)["strategy"] == strategy
+
+
+def _tell(path: Path, **changed: Any) -> None:
+    checkpoint.save(path, checkpoint.load(path) | changed)

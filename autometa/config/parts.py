@@ -216,6 +216,11 @@ class ResourcesConfig(Part):
         1, description="trials that are one program where that pays: they differ in numbers only"
     )
 
+    strategy: Literal["auto", "measured", "loop", "threads", "vmap"] = Field(
+        "auto",
+        description="how a batch of tasks runs; measured: each trial tries all when it begins",
+    )
+
     @property
     def gpus(self) -> float:
         """GPUs of a trial; none as long as that is to be measured."""

@@ -128,10 +128,12 @@ class StudyConfig(Part):
 
     def _check_cohort(self) -> None:
         """Refuse what makes trials of one program go apart."""
+        strategy = self.resources.strategy
         parting = {
             "scheduler.name": "pbt" if self.scheduler.name == "pbt" else None,
             "budget.trial_time": self.budget.trial_time,
             "validation.max_tasks": self.validation.max_tasks,
+            "resources.strategy": None if strategy in ("auto", "vmap") else strategy,
         }
         for field, value in parting.items():
             if value is not None:

@@ -132,6 +132,8 @@ def _threads(
 ) -> list[tuple[Results, ...]]:
     """Results in the order of the tasks, whichever thread ran them."""
     workers = min(torch.get_num_threads(), len(tasks))
+    if workers == 1:  # a single task is better off with all threads inside of its operators
+        return [function(learner, *task) for task in tasks]
 
     def share(worker: int) -> list[tuple[Results, ...]]:
         own = _own_skeleton(learner)

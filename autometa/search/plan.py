@@ -79,6 +79,7 @@ def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
         seconds=config.budget.trial_time,
         earlier=tuple((until, hyper) for until, hyper in candidate.get("earlier", ())),
         start=str((config.folder / start).absolute()) if start else None,
+        strategy=config.resources.strategy,
     )
 
 

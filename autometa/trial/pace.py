@@ -22,18 +22,23 @@ SHARE = 0.02
 """Of the trial's time, which timing takes if these take no longer."""
 
 
-def affordable(spec: TrialSpec, learner: Learner[Any], state: TrainState) -> int:
+def affordable(
+    spec: TrialSpec, learner: Learner[Any], state: TrainState, chosen: str | None = None
+) -> int:
     """Meta-iterations of the full budget: as many as fit into ``spec.seconds``, but at least 1.
 
     They are timed half-way through the schedules, on a copy of the state; what else the machine
     does then is in it.
+
+    Args:
+        chosen: The engine's strategy, if not that of the spec.
     """
     if spec.seconds is None or not learner.learned(state.params):
         return spec.iterations
     budget = max(spec.iterations, 2 * (WARM_UP + ENOUGH))
     probe = TrainState.restore(learner, state.state_dict(), device=device())
     probe.iteration = budget // 2
-    run = steps(spec, learner, probe, budget)
+    run = steps(spec, learner, probe, budget, chosen=chosen)
     count, spent = 0, 0.0
     try:
         for progress in islice(run, WARM_UP):

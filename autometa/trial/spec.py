@@ -13,12 +13,14 @@ import torch
 from autometa import episodes
 from autometa.backbones import BACKBONES
 from autometa.backbones.base import Backbone
-from autometa.engine.strategies import choose
+from autometa.engine.strategies import STRATEGIES, choose
 from autometa.episodes import Dataset, EpisodeShape
 from autometa.episodes.task import TaskSource
 from autometa.learners import LEARNERS
 from autometa.learners.base import CLASSES, Encoder, Hyper, Learner
 from autometa.learners.hyper_json import from_json
+
+AUTO, MEASURED = "auto", "measured"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class TrialSpec:
             loop. From the last of them on, ``hyper``.
         start: The checkpoint of another trial, which this one goes on from.
         keep_every: Meta-iterations between checkpoints that are kept for others to go on from.
+        strategy: One of the engine's, ``auto`` for that of :func:`strategy`, or ``measured``: each
+            is tried when the trial begins.
     """
 
     learner: str
@@ -59,6 +63,7 @@ class TrialSpec:
     earlier: tuple[tuple[int, Mapping[str, Any]], ...] = ()
     start: str | None = None
     keep_every: int | None = None
+    strategy: str = AUTO
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what isn't set."""
@@ -129,5 +134,10 @@ def _loaded(name: str, options: str, where: str) -> Dataset:
 
 
 def strategy(spec: TrialSpec) -> str:
-    """How the engine batches tasks, here and for these data."""
+    """How the engine batches tasks: as the spec says, or by what is known of the device and data.
+
+    The same each time, while what is measured may differ in the last bits from run to run.
+    """
+    if spec.strategy in STRATEGIES:
+        return spec.strategy
     return choose(device(), torch.get_num_threads(), dataset(spec).input_shape)

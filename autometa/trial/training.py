@@ -21,7 +21,7 @@ from autometa.learners.base import Learner, Params
 from autometa.trial.pace import affordable
 from autometa.trial.scoring import Score, measures, validate
 from autometa.trial.spec import TrialSpec, build_learner, device
-from autometa.trial.steps import steps
+from autometa.trial.steps import chosen_strategy, steps
 
 COMPLETE = "complete"
 DIVERGED = "diverged"
@@ -61,6 +61,7 @@ class Course:
     Attributes:
         learners: (meta-iteration, the learner until then): they share all but the outer loop.
         total: Meta-iterations of the full budget, which are reported as ``spec.iterations``.
+        strategy: How the engine batches tasks, from the first meta-iteration to the last.
         gradient: Remembers how a task batch has to be split, and whether inner steps have to be
             computed again, if memory is short.
     """
@@ -69,6 +70,7 @@ class Course:
     learners: tuple[tuple[int, Learner[Any]], ...]
     state: TrainState
     total: int
+    strategy: str
     gradient: SparingGradient = field(default_factory=SparingGradient)
 
     @property
@@ -143,12 +145,15 @@ def course_of(spec: TrialSpec, saved: Mapping[str, Any] | None) -> Course:
         saved = checkpoints.load(Path(spec.start))
     learners = [(until, build_learner(phase)[0]) for until, phase in spec.phases()]
     if saved is None:
-        state = begun(spec, learners[0][1])
-        return Course(spec, tuple(learners), state, affordable(spec, learners[0][1], state))
+        first = learners[0][1]
+        state = begun(spec, first)
+        chosen = chosen_strategy(spec, first, state)
+        total = affordable(spec, first, state, chosen)
+        return Course(spec, tuple(learners), state, total, chosen)
     iteration = saved["train"]["iteration"]
     now = next((each for until, each in learners if iteration < until), learners[-1][1])
     state = TrainState.restore(now, saved["train"], device=device())
-    return Course(spec, tuple(learners), state, saved["total"])
+    return Course(spec, tuple(learners), state, saved["total"], saved["strategy"])
 
 
 def begun(spec: TrialSpec, learner: Learner[Any]) -> TrainState:
@@ -173,6 +178,7 @@ def save(course: Course, report: TrialReport, checkpoint: Path) -> None:
         "train": course.state.state_dict(),
         "report": json.dumps(asdict(report)),
         "total": course.total,
+        "strategy": course.strategy,
     }
     every = course.spec.keep_every
     if every and report.end is None and report.iteration % every == 0:
@@ -235,6 +241,7 @@ def _train_phase(course: Course, learner: Learner[Any], target: int) -> None:
     if not learner.learned(state.params):
         state.iteration = target
         return
-    for progress in steps(course.spec, learner, state, course.total, course.gradient):
+    training = steps(course.spec, learner, state, course.total, course.gradient, course.strategy)
+    for progress in training:
         if progress.iteration >= target:
             break

@@ -182,6 +182,7 @@ def test_images_on_a_cpu_are_left_alone(small: Make) -> None:
         ({"scheduler": {"name": "pbt"}}, "scheduler.name 'pbt'"),
         ({"budget": {"trial_time": "10s"}}, "budget.trial_time 10.0"),
         ({"validation": {"max_tasks": 40}}, "validation.max_tasks 40"),
+        ({"resources": {"strategy": "loop"}}, "resources.strategy 'loop'"),
         ({"resources": {"cohort": 0}}, "resources.cohort"),
     ],
 )
