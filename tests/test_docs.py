@@ -339,3 +339,12 @@ def test_a_trial_costs_less_than_eight_hundredths_of_a_second() -> None:
     ours = [row for row in rows_of(table) if row[0].startswith("autometa")]
     assert len(ours) == 2
     assert all(float(row[1]) <= 80 for row in ours)
+
+
+def test_a_trial_among_ten_thousand_costs_what_it_costs_among_a_hundred() -> None:
+    """Time of the wall and of the driver, and the driver's memory, within a fifth."""
+    table = (ROOT / "trials" / "reference" / "speed" / "growth.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    costs = {row[0]: [float(cell) for cell in row[1:4]] for row in rows_of(table)}
+    for few, many in zip(costs["100"], costs["10,000"], strict=True):
+        assert many <= 1.2 * few
