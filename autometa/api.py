@@ -56,11 +56,16 @@ class StudyView:
 
 
 def search(
-    config: StudyConfig, observer: Observer = ignore, *, warm_start: Iterable[str | Path] = ()
+    config: StudyConfig,
+    observer: Observer = ignore,
+    *,
+    warm_start: Iterable[str | Path] = (),
+    dashboard: bool = True,
 ) -> StudyView:
     """Run a study to its end, with its report and the winner's bundle.
 
     Args:
+        dashboard: Whether Ray has its dashboard, and exports metrics.
         warm_start: Folders of earlier studies to learn from, besides those of the configuration.
 
     Raises:
@@ -71,16 +76,21 @@ def search(
 
     earlier = [*config.warm_start, *warm_start]
     config = parse_config(config.model_dump(mode="json") | {"warm_start": earlier})
-    return _finish(run.search(config, observer), config.storage, observer)
+    return _finish(run.search(config, observer, dashboard=dashboard), config.storage, observer)
 
 
 def resume(
-    folder: str | Path, observer: Observer = ignore, storage: str | None = None
+    folder: str | Path,
+    observer: Observer = ignore,
+    storage: str | None = None,
+    *,
+    dashboard: bool = True,
 ) -> StudyView:
     """Go on with a study; as :func:`search`."""
     from autometa.search import run
 
-    return _finish(run.resume(Path(folder), observer, storage), storage, observer)
+    found = run.resume(Path(folder), observer, storage, dashboard=dashboard)
+    return _finish(found, storage, observer)
 
 
 def load_study(folder: str | Path, storage: str | None = None) -> StudyView:

@@ -128,8 +128,12 @@ def learn2learn_mamlpp(cell: Cell, params: Params, batch: Task) -> Step:
     from learn2learn.mamlpp.MAMLpp import MAMLpp
 
     model = nn.Sequential(*network(cell, params))
-    wrapped = MAMLpp(model, INNER_LR, adaptation_steps=cell.steps)
-    wrapped.lrs.to(next(model.parameters()))
+    like = next(model.parameters())
+    rates = [nn.Parameter(torch.full_like(like[: cell.steps, 0, 0, 0], INNER_LR)) for _ in range(5)]
+    lrs = nn.ParameterDict({"1": rates[-1]})  # a convolution and its norm have one, as ours
+    for block, rate in enumerate(rates[:-1]):
+        lrs |= {f"0-{4 * block}": rate, f"0-{4 * block + 1}": rate}
+    wrapped = MAMLpp(model, INNER_LR, lrs=lrs, adaptation_steps=cell.steps)
 
     def loss_of(task: Task) -> Tensor:
         clone = wrapped.clone()
@@ -140,7 +144,7 @@ def learn2learn_mamlpp(cell: Cell, params: Params, batch: Task) -> Step:
         total.backward()
         return total.detach()
 
-    return outer_step((model, wrapped.lrs), batch, loss_of)
+    return outer_step((model, lrs), batch, loss_of)
 
 
 def learn2learn_protonet(cell: Cell, params: Params, batch: Task) -> Step:

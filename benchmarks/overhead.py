@@ -98,7 +98,7 @@ def watched(out: Path, trials: int, sampler: str, scheduler: str, observer: Obse
             view(event)
             observer(event)
 
-        observe(SearchStarted(config, planned.direction, 0, None))
+        observe(SearchStarted(config, planned.direction, 0))
         run_trials(study, planned.space, config, planned.spec, observe)
 
 

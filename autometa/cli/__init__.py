@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from autometa.cli import bench, data, listings, studies
+from autometa.cli import bench, boards, data, listings, studies
 from autometa.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ for command in (
     studies.status,
     studies.report,
     studies.export,
+    boards.dashboard,
+    boards.grafana,
     listings.learners,
     listings.backbones,
     listings.spaces,

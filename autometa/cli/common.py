@@ -18,6 +18,14 @@ Storage = Annotated[
     str | None,
     typer.Option(envvar="AUTOMETA_STORAGE", help="Optuna storage URL, e.g. of a PostgreSQL."),
 ]
+Dashboard = Annotated[
+    bool | None,
+    typer.Option(
+        "--dashboard/--no-dashboard",
+        help="Ray's dashboard and metrics; default: where the output is a terminal.",
+        show_default=False,
+    ),
+]
 
 
 def console() -> Any:

@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from autometa.cli.common import Assignments, Folder, Seed, Space, Storage, configuration, console
+from autometa.cli.common import (
+    Assignments,
+    Dashboard,
+    Folder,
+    Seed,
+    Space,
+    Storage,
+    configuration,
+    console,
+)
 from autometa.errors import ConfigError
 
 
@@ -43,6 +52,7 @@ def search(
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="An earlier study to learn from; may be repeated."),
     ] = None,
+    dashboard: Dashboard = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
     ] = False,
@@ -69,14 +79,16 @@ def search(
         return
     from autometa import api
 
-    _watched(lambda observer: api.search(config, observer))
+    shown = _shown(dashboard)
+    _watched(lambda observer: api.search(config, observer, dashboard=shown))
 
 
-def resume(folder: Folder, storage: Storage = None) -> None:
+def resume(folder: Folder, storage: Storage = None, dashboard: Dashboard = None) -> None:
     """Go on with a study that was stopped, or whose process died."""
     from autometa import api
 
-    _watched(lambda observer: api.resume(folder, observer, storage))
+    shown = _shown(dashboard)
+    _watched(lambda observer: api.resume(folder, observer, storage, dashboard=shown))
 
 
 def status(folder: Folder, storage: Storage = None) -> None:
@@ -132,6 +144,10 @@ def program() -> str:
     """How this command is called here: by its name where the shell finds it, else by its path."""
     given = sys.argv[0]
     return "autometa" if shutil.which("autometa") or not os.access(given, os.X_OK) else given
+
+
+def _shown(dashboard: bool | None) -> bool:
+    return sys.stdout.isatty() if dashboard is None else dashboard
 
 
 def _dry_run(config: Any) -> None:

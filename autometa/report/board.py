@@ -11,6 +11,7 @@ from autometa.config import StudyConfig
 from autometa.errors import StudyError
 from autometa.search.events import (
     Event,
+    Links,
     Phase,
     SearchStarted,
     TrialEnded,
@@ -69,7 +70,7 @@ class Board:
         self._start = clock()
         self.config = StudyConfig()
         self.direction = MAXIMIZE
-        self.dashboard: str | None = None
+        self.links = Links()
         self.earlier = 0
         self._unread = 0
         self._spent_s = 0.0
@@ -98,7 +99,7 @@ class Board:
 
     def _started(self, event: SearchStarted) -> None:
         self.config, self.direction = event.config, event.direction
-        self.dashboard, self.earlier = event.dashboard, event.ended
+        self.links, self.earlier = event.links, event.ended
         self._start = self._clock()
         rows, self._spent_s = earlier_run(event) if event.ended else ([], 0.0)
         for line in map(Line.of, rows):

@@ -14,7 +14,7 @@ from rich.text import Text
 from autometa.report.board import Board, Line
 from autometa.report.plain import PlainView, phase_text
 from autometa.report.status import status_table
-from autometa.report.text import counts_text, dashboard_text, duration, score_text
+from autometa.report.text import TABS, counts_text, dashboard_text, duration, score_text
 from autometa.report.trial_table import bar_text, trial_table
 from autometa.search.events import Event
 
@@ -22,7 +22,7 @@ __all__ = ["LiveView", "PlainView", "make_view", "status_table"]
 
 MOST_ROWS = 12
 FEWEST_ROWS = 3
-OTHER_LINES = 9
+OTHER_LINES = 10
 
 
 def make_view(console: Console) -> LiveView | PlainView:
@@ -63,8 +63,8 @@ class LiveView:
 
     def _render(self, board: Board) -> RenderableType:
         parts: list[RenderableType] = [_header(board)]
-        if board.dashboard:
-            parts.append(_line((dashboard_text(board.dashboard), "dim")))
+        if told := dashboard_text(board.links, secret=True):
+            parts += [_line((told, "dim")), _line((TABS, "dim"))]
         parts.append(best_line(board.best, board.direction))
         if lines := self._shown(board):
             width, budget = self._console.width, board.config.budget

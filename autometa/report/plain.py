@@ -61,7 +61,7 @@ class PlainView:
             f"at most {duration(budget.time)}" if budget.time else "",
             f"{resources.gpus:g} GPUs a trial" if resources.gpus else "",
             f"{event.ended} trials kept" if event.ended else "",
-            dashboard_text(event.dashboard) if event.dashboard else "",
+            dashboard_text(event.links, secret=False),
         ]
         return ", ".join(part for part in parts if part)
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from autometa.report.candidates import candidate_text
+from autometa.search.events import Links
 from autometa.search.folder import StudyFolder
 from autometa.search.study import COMPLETE, DIVERGED, FAILED, MAXIMIZE, PRUNED, REJECTED
 
@@ -74,9 +75,17 @@ def counts_text(counts: dict[str, int]) -> str:
     return ", ".join(parts) or "none"
 
 
-def dashboard_text(url: str) -> str:
-    """The address of Ray's dashboard, and where the token comes from that it asks for."""
-    return f"dashboard {url} (its token: ray get-auth-token)"
+TABS = "  Cluster: each trial by name, and what it takes; Metrics: needs Prometheus and Grafana"
+
+
+def dashboard_text(links: Links, *, secret: bool) -> str:
+    """Where Ray's dashboard is; with its token if secrets may be told, else whence that is."""
+    if links.dashboard is None:
+        return ""
+    if links.login and secret:
+        return f"dashboard {links.login}"
+    asks = " (its token: ray get-auth-token)" if links.login else ""
+    return f"dashboard {links.dashboard}{asks}"
 
 
 def baseline_name(entry: dict[str, Any]) -> str:

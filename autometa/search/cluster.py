@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from autometa.config import ResourcesConfig, StudyConfig
 from autometa.errors import ConfigError, StudyError
+from autometa.search.door import LOCAL, Door, door_to
+from autometa.search.events import Links
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -46,26 +48,32 @@ class Cluster:
     study can't be run, it isn't waited for but ends once it has started.
     A Ray that runs in this process already is used as it is and left running. Ray's token
     authentication stays as the user has it: on, unless they switched it off.
+
+    Args:
+        dashboard: Whether a Ray of its own has its dashboard, and exports metrics.
     """
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, dashboard: bool = True) -> None:
         self._config = config
+        self._door: Door | None = None
         os.environ.update(
             {key: os.environ.get(key, value) for key, value in (QUIET | KEPT_MEMORY).items()}
         )
         with warnings.catch_warnings():  # not on the thread: it would be for all threads
             warnings.simplefilter("ignore")
             import ray  # noqa: F401
-        self._begun = _THREAD.submit(_begin, config)
+        self._begun = _THREAD.submit(_begin, config, dashboard)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._door is not None:
+            self._door.close()
         self._begun.add_done_callback(_end)
 
-    def wait(self) -> str | None:
-        """The dashboard's URL, once Ray runs.
+    def wait(self) -> Links:
+        """Where the dashboard is, once Ray runs.
 
         Raises:
             StudyError: The cluster can't be reached.
@@ -79,10 +87,12 @@ class Cluster:
             reason = str(error).strip().splitlines()[0]
             raise StudyError(f"Ray {where}can't be reached or started: {reason}") from None
         check_resources(self._config.resources)
-        return _dashboard()
+        dashboard = _dashboard()
+        self._door = door_to(dashboard) if dashboard else None
+        return Links(dashboard, self._door.url if self._door else None)
 
 
-def _begin(config: StudyConfig) -> bool:
+def _begin(config: StudyConfig, dashboard: bool) -> bool:
     """Whether there was none yet."""
     import ray
 
@@ -98,8 +108,8 @@ def _begin(config: StudyConfig) -> bool:
         ray.init(
             address="local",  # never a cluster that happens to be known on this machine
             num_cpus=max(1, round(resources.concurrency * resources.cpus_per_trial)),
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
+            include_dashboard=dashboard,
+            dashboard_host=LOCAL,
             **common,
         )
     return True

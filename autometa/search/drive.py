@@ -8,8 +8,9 @@ import optuna
 import torch._dynamo  # noqa: F401 (counting MACs imports it: better now, while Ray starts)
 
 from autometa.search.conclude import conclude
-from autometa.search.events import Interrupted, Observer, SearchStarted
+from autometa.search.events import Interrupted, Links, Observer, SearchStarted, together
 from autometa.search.folder import StudyFolder, write_json
+from autometa.search.gauges import SearchGauges
 from autometa.search.mirror import mirrored
 from autometa.search.packing import packed
 from autometa.search.plan import Plan
@@ -27,19 +28,21 @@ def drive(
     folder: StudyFolder,
     study: optuna.Study,
     observer: Observer,
-    dashboard: str | None,
+    links: Links,
 ) -> None:
     """To the result, from wherever the study is.
 
     Args:
-        dashboard: Where Ray's is.
+        links: Where Ray's dashboard is.
 
     Raises:
         Interrupted: Stopped by the user before that.
     """
     study = mirrored(study, storage_of(planned.config))
     config = packed(planned.config, planned.space, planned.spec)
-    observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
+    rows = rows_of(study)
+    observer(SearchStarted(config, planned.direction, counted(rows), links))
+    observer = together(observer, SearchGauges(config.name, planned.direction, rows))
     try:
         space = planned.space
         if planned.job is not None:

@@ -9,13 +9,21 @@ from autometa.config import StudyConfig
 
 
 @dataclass(frozen=True)
+class Links:
+    """Ray's dashboard, and a link that opens it with its token and is as secret as that."""
+
+    dashboard: str | None = None
+    login: str | None = None
+
+
+@dataclass(frozen=True)
 class SearchStarted:
     """``ended`` trials of an earlier run are kept."""
 
     config: StudyConfig
     direction: str
     ended: int
-    dashboard: str | None
+    links: Links = Links()
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,16 @@ Event = SearchStarted | TrialStarted | TrialReported | TrialEnded | Phase
 
 class Observer(Protocol):
     def __call__(self, event: Event) -> None: ...
+
+
+def together(*observers: Observer) -> Observer:
+    """Several observers as one."""
+
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return tell
 
 
 def ignore(event: Event) -> None:

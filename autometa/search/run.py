@@ -21,8 +21,13 @@ from autometa.search.study import (
 )
 
 
-def search(config: StudyConfig, observer: Observer = ignore) -> StudyFolder:
+def search(
+    config: StudyConfig, observer: Observer = ignore, *, dashboard: bool = True
+) -> StudyFolder:
     """Run a new study to its end.
+
+    Args:
+        dashboard: Whether Ray has its dashboard, and exports metrics.
 
     Raises:
         UserError: Bad input; nothing is left behind.
@@ -35,22 +40,28 @@ def search(config: StudyConfig, observer: Observer = ignore) -> StudyFolder:
         {"name": planned.data.name, "fingerprint": planned.data.fingerprint},
         to_text(earlier) if earlier else None,
     )
-    with folder.lock(), Cluster(planned.config) as cluster:
+    with folder.lock(), Cluster(planned.config, dashboard) as cluster:
         try:
             from autometa.search.drive import drive  # takes its time, as Ray does meanwhile
 
             storage = storage_of(planned.config)
-            dashboard = cluster.wait()
+            links = cluster.wait()
             study = create_study(planned.config, storage, planned.direction)
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        drive(planned, folder, study, observer, dashboard)
+        drive(planned, folder, study, observer, links)
     return folder
 
 
-def resume(folder: Path, observer: Observer = ignore, storage: str | None = None) -> StudyFolder:
-    """Go on with a study, wherever it was when its process ended.
+def resume(
+    folder: Path,
+    observer: Observer = ignore,
+    storage: str | None = None,
+    *,
+    dashboard: bool = True,
+) -> StudyFolder:
+    """Go on with a study, wherever it was when its process ended; as :func:`search`.
 
     Raises:
         UserError: No study there, its data have changed, or another process drives it.
@@ -76,9 +87,9 @@ def resume(folder: Path, observer: Observer = ignore, storage: str | None = None
     if study is None:
         study = create_study(config, storage_of(config), planned.direction)
     if home.read_result() is not None:  # at most its bundle and report are missing
-        observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study)), None))
+        observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study))))
         return home
-    with home.lock(), Cluster(planned.config) as cluster:
+    with home.lock(), Cluster(planned.config, dashboard) as cluster:
         from autometa.search.drive import drive
 
         drive(planned, home, study, observer, cluster.wait())

@@ -13,6 +13,7 @@ from ray import tune
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import PlacementGroupFactory
 
+from autometa.search.gauges import TrialGauges
 from autometa.search.study import FAILED
 from autometa.trial import TrialReport, TrialSpec, run_trial
 
@@ -28,6 +29,7 @@ class TrialWorker(tune.Trainable):
         return _request(*config["resources"].items())
 
     def setup(self, config: dict[str, Any]) -> None:
+        self._gauges = TrialGauges()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -35,6 +37,8 @@ class TrialWorker(tune.Trainable):
         use_threads(new_config["resources"]["CPU"])
         spec = TrialSpec.from_json(new_config["spec"])
         checkpoint, measure = Path(new_config["checkpoint"]), new_config["measure"]
+        self._batch = spec.hyper["meta_batch"]
+        self._gauges.begin()
         self._reports: Iterator[TrialReport] = run_trial(spec, checkpoint, measure)
         return True
 
@@ -44,6 +48,7 @@ class TrialWorker(tune.Trainable):
             report = next(self._reports)
         except Exception as error:  # a trial's failure is a result of the search, not its end
             return failed(error) | {"done": True}
+        self._gauges.show(self._name, self._batch * report.iteration, report.seconds)
         return told(report) | {"done": report.end is not None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 
 from autometa.report.html import page, write_report
@@ -226,21 +225,6 @@ def test_the_report_is_one_file_in_the_study_folder(make_study: Make) -> None:
 
 # In a browser.
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-)
 WIDTHS = {"phone": 390, "desktop": 1280}
 
 # Two frames of the page, each of which tells its width, its figures and how its table sorts.
@@ -291,18 +275,8 @@ PROBE = """<script>
 
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[[Path], tuple[str, list[str]]]:
-    """Open a file without a network: the document after its scripts ran, and console lines."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser on PATH: none of {', '.join(BROWSERS)}")
-
-    def browse(path: Path) -> tuple[str, list[str]]:
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        command = [browser, *OPTIONS, profile, path.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-    return browse
+    """Open a file: the document after its scripts ran, and console lines."""
+    return lambda path: browser.browse(path.as_uri(), tmp_path)
 
 
 Browse = Callable[[Path], tuple[str, list[str]]]

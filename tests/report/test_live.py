@@ -15,6 +15,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.report.live import LiveView, PlainView, make_view
 from autometa.search.events import (
     Event,
+    Links,
     Phase,
     SearchStarted,
     TrialEnded,
@@ -24,6 +25,9 @@ from autometa.search.events import (
 
 CONFIG = {"name": "demo", "budget": {"trials": 4, "iterations": 180, "time": "10m"}}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+LOGIN = "http://127.0.0.1:40404/a-long-secret"
 
 
 def config(**over: Any) -> StudyConfig:
@@ -38,7 +42,7 @@ def ended(number: int, end: str, score: float | None, reason: str = "") -> Trial
 def some_events(direction: str = "maximize") -> list[Event]:
     started = [TrialStarted(n, f"maml-conv-{n:03d}", "maml", "conv") for n in range(4)]
     return [
-        SearchStarted(config(), direction, 0, "http://127.0.0.1:8265"),
+        SearchStarted(config(), direction, 0, Links("http://127.0.0.1:8265", LOGIN)),
         *started,
         TrialReported(0, 60, 0.5, 0.02),
         TrialReported(3, 60, 0.45, 0.02),
@@ -97,7 +101,7 @@ def test_plain_phases_come_after_the_counts_of_all_ends() -> None:
 def test_errors_are_minimised_and_no_percentages() -> None:
     lines = plain_lines(
         [
-            SearchStarted(config(), "minimize", 0, None),
+            SearchStarted(config(), "minimize", 0),
             ended(0, "complete", 0.5),
             ended(1, "complete", 0.4),
             ended(2, "complete", 0.7),
@@ -136,8 +140,9 @@ def test_the_live_header_has_time_left_dashboard_and_best() -> None:
     now[0] = 100.0
     lines = rendered(view, console)
     assert lines[0].strip() == "demo  1 min 40 s  trials 3/4  about 33 s left"
-    assert lines[1].strip().startswith("dashboard http://127.0.0.1:8265")
-    assert lines[2].strip() == "best 61.2 ± 2.1 %  maml-conv-000"
+    assert lines[1].strip() == f"dashboard {LOGIN}"
+    assert "by name" in lines[2]
+    assert lines[3].strip() == "best 61.2 ± 2.1 %  maml-conv-000"
     view(Phase("finalists", 3, 6, "maml-conv-000-seed1"))
     lines = rendered(view, console)
     assert "left" not in lines[0]
@@ -146,7 +151,7 @@ def test_the_live_header_has_time_left_dashboard_and_best() -> None:
 
 def test_many_trials_keep_to_twelve_rows_and_running_ones_first() -> None:
     view, console = live(80)
-    view(SearchStarted(config(), "maximize", 0, None))
+    view(SearchStarted(config(), "maximize", 0))
     for number in range(30):
         view(TrialStarted(number, f"maml-conv-{number:03d}", "maml", "conv"))
     for number in range(28):
@@ -186,7 +191,7 @@ def test_a_resumed_search_shows_what_earlier_runs_found(make_study: Callable[...
     made.fill()
     console = Console(file=io.StringIO(), width=80)
     view = make_view(console)
-    view(SearchStarted(made.config, "maximize", 10, None))
+    view(SearchStarted(made.config, "maximize", 10))
     view(ended(12, "pruned", 0.3))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "10 trials kept" in text
@@ -195,7 +200,7 @@ def test_a_resumed_search_shows_what_earlier_runs_found(make_study: Callable[...
 
 
 def test_a_resumed_search_without_its_storage_still_counts() -> None:
-    lines = plain_lines([SearchStarted(config(), "maximize", 2, None), ended(2, "pruned", 0.3)])
+    lines = plain_lines([SearchStarted(config(), "maximize", 2), ended(2, "pruned", 0.3)])
     assert lines[-1].startswith("3/4 maml-conv-002 pruned")
 
 

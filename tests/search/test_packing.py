@@ -88,7 +88,7 @@ def test_the_heading_tells_it(small: Make, capsys: pytest.CaptureFixture[str]) -
     from rich.console import Console
 
     view = PlainView(Console(width=200))
-    view(SearchStarted(small(resources={"gpus_per_trial": 0.25}), "minimize", 0, None))
+    view(SearchStarted(small(resources={"gpus_per_trial": 0.25}), "minimize", 0))
     assert "0.25 GPUs a trial" in capsys.readouterr().out
     assert small(resources={"gpus_per_trial": "auto"}).resources.gpus == 0
 

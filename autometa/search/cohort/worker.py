@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ray._raylet import setproctitle  # type: ignore[attr-defined]
 
 from autometa.search.cohort.cuts import read_cuts
 from autometa.search.worker import TrialWorker, failed, told, use_threads
-from autometa.trial import CohortRun, TrialSpec
+from autometa.trial import CohortRun, TrialReport, TrialSpec
 
 
 class CohortWorker(TrialWorker):
@@ -20,6 +21,7 @@ class CohortWorker(TrialWorker):
         self._name, self._cuts = new_config["name"], Path(new_config["cuts"])
         use_threads(new_config["resources"]["CPU"])
         self._members = new_config["members"]
+        self._gauges.begin()
         self._run: CohortRun | None = None
         return True
 
@@ -33,6 +35,7 @@ class CohortWorker(TrialWorker):
         except Exception as error:  # a failure of all, which is a result of the search
             left = [{"name": name, **failed(error)} for name in names if name not in cut]
             return self._result(left, done=True)
+        self._show(reports.values())
         found = [
             {"name": names[member]}
             | (failed(report) if isinstance(report, Exception) else told(report))
@@ -46,6 +49,13 @@ class CohortWorker(TrialWorker):
             [Path(member["checkpoint"]) for member in self._members],
             self._members[0]["measure"],
         )
+
+    def _show(self, reports: Iterable[TrialReport | Exception]) -> None:
+        """All members as one: each has its share of the seconds."""
+        known = [report for report in reports if not isinstance(report, Exception)]
+        batch = self._members[0]["spec"]["hyper"]["meta_batch"]
+        tasks = batch * sum(report.iteration for report in known)
+        self._gauges.show(self._name, tasks, sum(report.seconds for report in known))
 
     @staticmethod
     def _result(members: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
