@@ -248,7 +248,6 @@ def datasets() -> str:
 
 def commands() -> str:
     """Every command with its help."""
-    import click
     import typer
 
     from autometa.cli import app
@@ -263,7 +262,7 @@ def commands() -> str:
             return
         help_text = re.sub(r"^ *Example: (.+)$", r"`\1`", command.help or "", flags=re.MULTILINE)
         body.extend([f"## {path}", "", help_text.strip(), ""])
-        context = click.Context(command, info_name=path)
+        context = command.context_class(command, info_name=path)
         rows = (
             [f"`{' / '.join([*p.opts, *p.secondary_opts])}`", getattr(p, "help", None) or ""]
             for p in command.get_params(context)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autometa.cli.common import Folder, Storage
+from autometa.errors import ConfigError
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")]
 
@@ -27,9 +29,22 @@ def dashboard(folder: Folder, port: Port = 8080, storage: Storage = None) -> Non
     serve(study._storage, port)
 
 
-def grafana() -> None:
-    """Print a Grafana dashboard, as JSON, of the metrics that a search exports through Ray.
+def grafana(
+    to: Annotated[Path | None, typer.Option(help="File to write; default: print it.")] = None,
+) -> None:
+    """Give a Grafana dashboard, as JSON, of the metrics that a search exports through Ray.
 
-    Example: autometa grafana > autometa.json
+    Example: autometa grafana --to autometa.json
     """
-    typer.echo(files("autometa.report").joinpath("grafana.json").read_text(encoding="utf-8"))
+    board = files("autometa.report").joinpath("grafana.json").read_text(encoding="utf-8")
+    if to is None:
+        typer.echo(board, nl=False)
+        return
+    from autometa.search.folder import write_atomically
+
+    try:
+        write_atomically(to, board)
+    except OSError as error:
+        raise ConfigError(
+            f"--to is {str(to)!r}, which can't be written: {error.strerror}"
+        ) from None

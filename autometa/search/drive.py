@@ -42,7 +42,8 @@ def drive(
     config = packed(planned.config, planned.space, planned.spec)
     rows = rows_of(study)
     observer(SearchStarted(config, planned.direction, counted(rows), links))
-    observer = together(observer, SearchGauges(config.name, planned.direction, rows))
+    gauges = SearchGauges(config.name, planned.direction, rows)
+    observer = together(observer, gauges)
     try:
         space = planned.space
         if planned.job is not None:
@@ -55,3 +56,5 @@ def drive(
         )
     except KeyboardInterrupt:
         raise Interrupted(str(folder.path)) from None
+    finally:
+        gauges.close()

@@ -1,14 +1,14 @@
 """What Ray exports of a search, for Prometheus to scrape and Grafana to show.
 
-Ray puts ``ray_`` before the names. A gauge keeps its last value, so those of a trial that ended
-stay until its worker's process ends.
+Ray puts ``ray_`` before the names, and forgets within half a minute what isn't said again.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from ray.util.metrics import Gauge
@@ -26,7 +26,35 @@ from autometa.search.study import (
     best_first,
 )
 
+EVERY_S = 5
 STATES = (RUNNING, COMPLETE, PRUNED, DIVERGED, FAILED, REJECTED)
+
+
+class Lasting:
+    """Gauges whose values are said again and again, by a thread of theirs."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Gauge, tuple[tuple[str, str], ...]], float] = {}
+        self._over = threading.Event()
+        threading.Thread(target=self._repeat, name="gauges", daemon=True).start()
+
+    def set(self, gauge: Gauge, value: float, tags: Mapping[str, str]) -> None:
+        """Say a value, from now on."""
+        self._values[gauge, tuple(tags.items())] = value
+        gauge.set(value, dict(tags))
+
+    def clear(self) -> None:
+        """Say nothing of what was."""
+        self._values = {}
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over.set()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(EVERY_S):
+            for (gauge, tags), value in list(self._values.items()):
+                gauge.set(value, dict(tags))
 
 
 class SearchGauges:
@@ -34,6 +62,7 @@ class SearchGauges:
 
     def __init__(self, study: str, direction: str, rows: Iterable[TrialRow]) -> None:
         self._study, self._sign = study, 1 if direction == MAXIMIZE else -1
+        self._lasting = Lasting()
         rows = list(rows)
         self._counts = Counter(row.end for row in rows if row.end != RUNNING)
         self._running: set[int] = set()
@@ -63,15 +92,20 @@ class SearchGauges:
             return
         self._show()
 
+    def close(self) -> None:
+        """Say it no longer."""
+        self._lasting.close()
+
     def _improve(self, score: float | None) -> None:
         if score is not None and self._sign * score > self._best:
             self._best = self._sign * score
-            self._best_score.set(score, {"study": self._study})
+            self._lasting.set(self._best_score, score, {"study": self._study})
 
     def _show(self) -> None:
         counts = self._counts | Counter({RUNNING: len(self._running)})
         for state in STATES:
-            self._trials.set(counts[state], {"study": self._study, "state": state})
+            tags = {"study": self._study, "state": state}
+            self._lasting.set(self._trials, counts[state], tags)
 
 
 class TrialGauges:
@@ -88,11 +122,13 @@ class TrialGauges:
             description="Most GPU memory that tensors of the trial took",
             tag_keys=("trial",),
         )
+        self._lasting = Lasting()
         self.begin()
 
     def begin(self) -> None:
         """Another trial."""
         self._tasks, self._seconds = 0.0, 0.0
+        self._lasting.clear()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -100,7 +136,7 @@ class TrialGauges:
         """Where a trial is by now: tasks since its beginning, and the seconds that they took."""
         if seconds > self._seconds and math.isfinite(seconds):
             speed = (tasks - self._tasks) / (seconds - self._seconds)
-            self._speed.set(max(speed, 0.0), {"trial": trial})
+            self._lasting.set(self._speed, max(speed, 0.0), {"trial": trial})
             self._tasks, self._seconds = tasks, seconds
         if torch.cuda.is_available():
-            self._memory.set(torch.cuda.max_memory_allocated(), {"trial": trial})
+            self._lasting.set(self._memory, torch.cuda.max_memory_allocated(), {"trial": trial})

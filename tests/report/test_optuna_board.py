@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -100,10 +101,16 @@ Run = Callable[..., Any]
 
 
 def test_grafana_prints_a_dashboard(autometa: Run) -> None:
-    import json
-
     board = json.loads(autometa("grafana").out)
     assert board["title"] == "autometa"
     titles = [panel["title"] for panel in board["panels"]]
     assert len(titles) >= 6
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {"${datasource}"}
+
+
+def test_grafanas_dashboard_is_written_whole_or_not_at_all(autometa: Run, tmp_path: Path) -> None:
+    autometa("grafana", "--to", tmp_path / "board.json")
+    assert (tmp_path / "board.json").read_text() == autometa("grafana").out
+    refused = autometa("grafana", "--to", tmp_path / "nowhere" / "board.json")
+    assert refused.code == 2
+    assert "--to" in refused.err

@@ -37,6 +37,7 @@ LONG: dict[str, Any] = {
     "name": "shown",
 }
 PATIENCE_S = 60
+FORGOTTEN_S = 25
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ def test_metrics_are_exported_under_the_names_that_grafana_asks_for(
     known = names - {"ray_autometa_best_score", "ray_autometa_gpu_memory_bytes"}
     assert len(known) == 2
     patiently(lambda: all(name in get(scrape) for name in known), "metrics are missing")
+    time.sleep(FORGOTTEN_S)  # what isn't said again
     lines = get(scrape).splitlines()
     (running,) = (
         line for line in lines if line.startswith("ray_autometa_trials{") and '"running"' in line
