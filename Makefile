@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= trials/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help install search test lint format types wheel clean
+.PHONY: help install search test lint format types docs wheel clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'autometa needs Python 3.11 or newer: make PYTHON=python3.12 …'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard,postgresql]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,dashboard,postgresql]'
 	@touch $@
 
 search: install  ## Search on the embedded data set, in ten minutes on two cores
@@ -35,6 +35,9 @@ format: install  ## Mend style and formatting
 
 types: install  ## Check types, strictly
 	$(BIN)/mypy
+
+docs: install  ## Build the site into build/site, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: install  ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
