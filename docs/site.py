@@ -195,6 +195,8 @@ def learners() -> str:
 
 
 def default(value: Any) -> str:
+    if isinstance(value, float):
+        return f"`{value:.4g}`"
     return f"{value.mode} {value.values}" if hasattr(value, "values") else f"`{value}`"
 
 

@@ -136,7 +136,9 @@ class SamplerConfig(Part):
 
 
 class SchedulerConfig(Part):
-    name: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    name: Literal["asha", "hyperband", "median", "pbt", "none"] = Field(
+        "asha", description="what cuts trials early; none: nothing"
+    )
     grace: Count = Field(
         100, description="meta-iterations before a trial may be cut; pbt: between comparisons"
     )
@@ -208,7 +210,9 @@ GpuShare = Annotated[float | str, PlainValidator(parse_share)]
 
 class ResourcesConfig(Part):
     concurrency: Count = Field(2, description="trials at a time")
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    cpus_per_trial: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="CPUs, and so threads, of a trial"
+    )
     gpus_per_trial: GpuShare = Field(
         0.0, description="fractions share a GPU: 0.25 puts four trials on one; auto: as measured"
     )

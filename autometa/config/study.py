@@ -34,8 +34,10 @@ from autometa.errors import ConfigError, suggestion
 class StudyConfig(Part):
     """One study, whole. ``storage`` may hold a password: see :meth:`public`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "study"
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = Field(
+        "study", description="of the study, and of its folder in trials/"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of everything")
     data: DataConfig = DataConfig()
     task: TaskConfig = TaskConfig()
     space: SpaceConfig = SpaceConfig()

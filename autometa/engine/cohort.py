@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from autometa.engine.evaluate import Evaluation, batches, evaluation
+from autometa.engine.halving import Sparing
 from autometa.engine.members import MemberParts, check_members, stacked
 from autometa.engine.outer import OuterSteps
 from autometa.engine.split import SplitGradient
@@ -98,7 +99,6 @@ class Cohort:
         members: Positions of those that still train, in the order of what is stacked.
         ends: Member → why it doesn't any more.
         unchecked: Losses and gradient norms [2, P] that nobody has looked at.
-        recompute: Whether learners are to compute inner steps again, for want of memory.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Cohort:
         self._outer = OuterSteps(learners[0], self._params, states)
         self._generator = torch.Generator()
         self._generator.set_state(states[0].generator.get_state())
-        self._parts, self._split, self.recompute = MemberParts(), SplitGradient(), False
+        self._sparing = Sparing(lambda: (MemberParts(), SplitGradient()))
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +122,7 @@ class Cohort:
     @property
     def learners(self) -> list[Learner[Any]]:
         every = [self._every[member] for member in self.members]
-        if not self.recompute:
+        if not self._sparing.recompute:
             return every
         return [learner.recomputing() or learner for learner in every]
 
@@ -171,26 +171,25 @@ class Cohort:
     def _gradient(self, batch: Task, moment: Moment) -> tuple[Params, Results]:
         """Of all; where a task of one member is too much, inner steps are computed again."""
 
-        def one(learner: Learner[Any], params: Params) -> tuple[Params, Results]:
-            return self._split(learner, params, batch=batch, strategy=VMAP, moment=moment)
+        def attempt() -> tuple[Params, Results]:
+            members, split = self._sparing.parts
 
-        try:
-            found: tuple[Params, Results] = self._parts(one, self.learners, self._params)
+            def one(learner: Learner[Any], params: Params) -> tuple[Params, Results]:
+                return split(learner, params, batch=batch, strategy=VMAP, moment=moment)
+
+            found: tuple[Params, Results] = members(one, self.learners, self._params)
             return found
-        except torch.OutOfMemoryError:
-            if self.recompute or self._every[0].recomputing() is None:
-                raise
-        torch.cuda.empty_cache()
-        self._parts, self._split, self.recompute = MemberParts(), SplitGradient(), True
-        return self._gradient(batch, moment)
+
+        return self._sparing.run(self._every[0].recomputing() is not None, attempt)
 
     def _failing(self, batch: Task, moment: Moment) -> Ends:
         """Those whose own computation raises an error: one matrix without an inverse is enough."""
         found: Ends = {}
+        _, split = self._sparing.parts
         for position, learner in enumerate(self.learners):
             own = {name: value[position] for name, value in self._params.items()}
             try:
-                self._split(learner, own, batch=batch, strategy=VMAP, moment=moment)
+                split(learner, own, batch=batch, strategy=VMAP, moment=moment)
             except RuntimeError as error:
                 found[position] = error
         return found

@@ -8,52 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autometa.engine.halving import Halving
+from autometa.engine.halving import Halving, Sparing
 from autometa.engine.strategies import meta_gradient
 from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Moment, Params
-
-
-class SparingGradient:
-    """:class:`SplitGradient` by a learner that computes more and keeps less, once that is needed.
-
-    A learner that can do so is asked to when a task alone is too much, for this batch and all that
-    follow; batches begin as wholes again, since larger parts may fit now.
-
-    Attributes:
-        split: What batches are split into.
-        recompute: Whether learners are to compute inner steps again.
-    """
-
-    def __init__(self) -> None:
-        self.split = SplitGradient()
-        self.recompute = False
-
-    def __call__(
-        self,
-        learner: Learner[Any],
-        params: Params,
-        *,
-        batch: Task,
-        strategy: str,
-        moment: Moment,
-    ) -> tuple[Params, dict[str, Tensor]]:
-        """As that of :class:`SplitGradient`.
-
-        Raises:
-            torch.OutOfMemoryError: A single task takes too much memory even so.
-        """
-        sparing = learner.recomputing()
-        own = sparing if self.recompute and sparing else learner
-        try:
-            return self.split(own, params, batch=batch, strategy=strategy, moment=moment)
-        except torch.OutOfMemoryError:
-            if self.recompute or sparing is None:
-                raise
-        # Outside of the handler, whose traceback still holds what the failed attempt made.
-        torch.cuda.empty_cache()
-        self.split, self.recompute = SplitGradient(), True
-        return self(learner, params, batch=batch, strategy=strategy, moment=moment)
 
 
 class SplitGradient(Halving):
@@ -106,6 +64,39 @@ class SplitGradient(Halving):
                 for name, value in each.items():
                     total[name] = total[name] + share * value if name in total else share * value
         return grads, metrics
+
+
+class SparingGradient(Sparing[SplitGradient]):
+    """:class:`SplitGradient` by a learner that computes more and keeps less, once that is needed.
+
+    A learner that can do so is asked to when a task alone is too much, for this batch and all that
+    follow; batches begin as wholes again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(SplitGradient)
+
+    def __call__(
+        self,
+        learner: Learner[Any],
+        params: Params,
+        *,
+        batch: Task,
+        strategy: str,
+        moment: Moment,
+    ) -> tuple[Params, dict[str, Tensor]]:
+        """As that of :class:`SplitGradient`.
+
+        Raises:
+            torch.OutOfMemoryError: A single task takes too much memory even so.
+        """
+        sparing = learner.recomputing()
+
+        def attempt() -> tuple[Params, dict[str, Tensor]]:
+            own = sparing if self.recompute and sparing else learner
+            return self.parts(own, params, batch=batch, strategy=strategy, moment=moment)
+
+        return self.run(sparing is not None, attempt)
 
 
 def _parts(batch: Task, noise: Tensor, size: int) -> Iterator[tuple[Task, Tensor]]:
