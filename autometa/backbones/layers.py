@@ -81,12 +81,10 @@ def _plain() -> bool:
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """The same numbers, images on a CPU with their channels last in memory, unless transformed."""
-    if x.dim() != 4 or x.device.type != "cpu" or not _plain():
-        return x
-    if x.shape[1] == 1 and x.is_contiguous():  # which is both, but torch would take it for first
-        return x.reshape(-1, *x.shape[2:], 1).movedim(-1, 1)
-    return x.contiguous(memory_format=torch.channels_last)
+    """The same numbers, images on a CPU with their channels last in memory."""
+    if x.dim() == 4 and x.device.type == "cpu":
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 class _Normalised(torch.autograd.Function):
@@ -180,7 +178,6 @@ class ConvBlock(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _laid_out(x)  # else the layout of the first images is the convolutions' to the end
         out = self.norm(self.conv(x))
         if self.shortcut is not None:
             out = out + self.shortcut(x)
