@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from autometa.cli import bench, data, listings, studies
+from autometa.cli import bench, data, doctor, listings, studies
 from autometa.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for command in (
     listings.backbones,
     listings.spaces,
     bench.profile,
+    doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
