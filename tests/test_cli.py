@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from ray_warnings import RAY_WARNINGS
 
-from autometa import load_bundle
+from autometa import load_bundle, load_study
 from autometa.errors import BundleError
 
 Command = Callable[..., Any]
@@ -235,10 +235,10 @@ def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: 
         "search", "small.yaml", "--warm-start", str(searched[0]), "--dry-run", cwd=place
     )
     assert "warm start: 3 trials of study" in shown.stdout
-    ended = in_a_process(
-        "search", "small.yaml", "--warm-start", str(searched[0]), "--out", "warm", cwd=place
-    )
+    warm = ("small.yaml", "--warm-start", str(searched[0]), "--out", "warm")
+    ended = in_a_process("search", *warm, "--json", cwd=place)
     assert ended.returncode == 0, ended.stderr
+    check_json(ended.stdout, place / "warm")
     (kept,) = json.loads((place / "warm/earlier.json").read_text())
     assert kept["name"] == "study"
     best, rate = max((each["rank"], each["values"]["maml.meta_lr"]) for each in kept["trials"])
@@ -247,6 +247,30 @@ def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: 
         complete = [row for row in csv.DictReader(file) if row["end"] == "complete"]
     least = min(complete, key=lambda row: float(row["score"]))
     assert rate == pytest.approx(float(least["maml.meta_lr"]))
+
+
+def check_json(out: str, study: Path) -> None:
+    """Nothing but one JSON object a line, which tell of everything that is in the study."""
+    lines = [json.loads(line) for line in out.splitlines()]
+    found = load_study(study)
+    by_event: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_event.setdefault(line["event"], []).append(line)
+    assert lines[0]["event"] == "search_started"
+    assert lines[0]["config"] == found.config.public() | {"out": "warm"}
+    assert [(e["number"], e["name"], e["end"], e["score"]) for e in by_event["trial_ended"]] == [
+        (row.number, row.name, row.end, row.score) for row in found.rows
+    ]
+    assert {e["number"] for e in by_event["trial_started"]} == {row.number for row in found.rows}
+    curves = {row.number: row.curve for row in found.rows}
+    assert [e["score"] for e in by_event["trial_reported"]] == [
+        curves[e["number"]][e["iteration"]] for e in by_event["trial_reported"]
+    ]
+    assert sum(map(len, curves.values())) == len(by_event["trial_reported"])
+    titles = list(dict.fromkeys(line["title"] for line in by_event["phase"]))
+    assert titles == ["finalists", "confirmation", "meta-test", "bundle and report"]
+    assert lines[-1]["event"] == "result"
+    assert (lines[-1]["folder"], lines[-1]["result"]) == ("warm", found.result)
 
 
 def test_an_exported_bundle_predicts(bundle: Path) -> None:
@@ -292,3 +316,7 @@ def test_a_finished_study_is_resumed_to_the_same_end(
     assert (copy / "best/model.py").read_text() == (study / "best/model.py").read_text()
     winner = next(line for line in out.splitlines() if line.startswith("Winner:"))
     assert winner in ended.out.splitlines()
+    told = [json.loads(line) for line in autometa("resume", "study", "--json").out.splitlines()]
+    assert (told[0]["event"], told[0]["ended"]) == ("search_started", 3)
+    assert told[-1]["result"] == json.loads((copy / "result.json").read_text())
+    assert autometa("resume", "study", "--quiet").out == ""

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from autometa.cli import bench, data, doctor, listings, studies
+from autometa.cli import bench, data, doctor, listings, studies, watching
 from autometa.errors import UserError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
 for command in (
     studies.search,
     studies.resume,
-    studies.status,
+    watching.status,
     studies.report,
     studies.export,
     listings.learners,

@@ -19,7 +19,7 @@ from autometa.search.study import (
     storage_of,
 )
 from autometa.search.supernet.phase import prepare
-from autometa.search.tuner import run_trials
+from autometa.search.tuner import run_trials, spent_s
 
 
 def drive(
@@ -39,7 +39,9 @@ def drive(
     """
     study = mirrored(study, storage_of(planned.config))
     config = packed(planned.config, planned.space, planned.spec)
-    observer(SearchStarted(config, planned.direction, counted(rows_of(study)), dashboard))
+    known, spent = tuple(rows_of(study)), spent_s(study)
+    direction, ended = planned.direction, counted(known)
+    observer(SearchStarted(config, direction, ended, dashboard, known, spent_s=spent))
     try:
         space = planned.space
         if planned.job is not None:

@@ -76,7 +76,8 @@ def resume(folder: Path, observer: Observer = ignore, storage: str | None = None
     if study is None:
         study = create_study(config, storage_of(config), planned.direction)
     if home.read_result() is not None:  # at most its bundle and report are missing
-        observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study)), None))
+        known = tuple(rows_of(study))
+        observer(SearchStarted(planned.config, planned.direction, counted(known), None, known))
         return home
     with home.lock(), Cluster(planned.config) as cluster:
         from autometa.search.drive import drive

@@ -47,6 +47,7 @@ class TrialRow:
         measures: What is known of it beside the score: ``parameters`` and ``macs``, and of a
             complete trial ``adaptation`` (ms a task), ``memory`` (bytes) and ``ece`` where they
             are objectives.
+        ended_at: When it ended, in seconds since 1970; None while it runs.
     """
 
     number: int
@@ -61,6 +62,7 @@ class TrialRow:
     params: dict[str, Any]
     curve: dict[int, float]
     measures: dict[str, float] = field(default_factory=dict)
+    ended_at: float | None = None
 
     @property
     def learner(self) -> str:
@@ -233,6 +235,7 @@ def row(trial: FrozenTrial) -> TrialRow:
         curve=finite,
         measures={name: candidate[name] for name in SIZES if name in candidate}
         | last.get("measures", {}),
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 
