@@ -20,6 +20,7 @@ for command in (
     studies.search,
     studies.resume,
     watching.status,
+    watching.watch,
     studies.report,
     studies.export,
     listings.learners,

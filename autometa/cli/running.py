@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,12 +48,12 @@ def watched(run: Callable[[Any], Any], output: Output) -> None:
             study = run(view)
     except (Interrupted, KeyboardInterrupt) as stop:
         if isinstance(view, JsonView):
-            view.stopped(str(stop) or None)
+            view.ended(Path(str(stop)) if str(stop) else None, None)
         begun = f"; go on with: {program()} resume {stop}" if str(stop) else " before it began"
         typer.echo(f"stopped{begun}", err=True)
         sys.exit(130)
     if isinstance(view, JsonView):
-        view.result(study.folder.path, study.result)
+        view.ended(study.folder.path, study.result)
     elif not output.quiet:
         show_result(study)
 

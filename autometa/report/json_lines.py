@@ -51,13 +51,17 @@ class JsonView:
         fields = asdict(event)
         self._write(NAMES[type(event)], fields.pop("ago_s", 0.0), fields)
 
-    def result(self, folder: Path, result: dict[str, Any]) -> None:
-        """The last line of a search that has ended."""
-        self._write("result", 0.0, {"folder": str(folder), "result": result})
+    def ended(self, folder: Path | None, result: dict[str, Any] | None) -> None:
+        """The last line: without a result the search was stopped, and without a folder before it.
 
-    def stopped(self, folder: str | None) -> None:
-        """The last line of a search that was stopped; without a folder, before it began."""
-        self._write("stopped", 0.0, {"folder": folder})
+        Args:
+            folder: Of the study.
+        """
+        place = {"folder": str(folder) if folder else None}
+        if result is None:
+            self._write("stopped", 0.0, place)
+        else:
+            self._write("result", 0.0, place | {"result": result})
 
     def _write(self, event: str, ago_s: float, fields: dict[str, Any]) -> None:
         told = {"event": event, "time": round(self._clock() - ago_s, 3)} | fields

@@ -7,19 +7,16 @@ from dataclasses import replace
 import optuna
 import torch._dynamo  # noqa: F401 (counting MACs imports it: better now, while Ray starts)
 
+from autometa.search.announce import announced
 from autometa.search.conclude import conclude
-from autometa.search.events import Interrupted, Observer, SearchStarted
+from autometa.search.events import Interrupted, Observer
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.mirror import mirrored
 from autometa.search.packing import packed
 from autometa.search.plan import Plan
-from autometa.search.study import (
-    counted,
-    rows_of,
-    storage_of,
-)
+from autometa.search.study import storage_of
 from autometa.search.supernet.phase import prepare
-from autometa.search.tuner import run_trials, spent_s
+from autometa.search.tuner import run_trials
 
 
 def drive(
@@ -39,9 +36,7 @@ def drive(
     """
     study = mirrored(study, storage_of(planned.config))
     config = packed(planned.config, planned.space, planned.spec)
-    known, spent = tuple(rows_of(study)), spent_s(study)
-    direction, ended = planned.direction, counted(known)
-    observer(SearchStarted(config, direction, ended, dashboard, known, spent_s=spent))
+    observer = announced(study, config, dashboard, observer)
     try:
         space = planned.space
         if planned.job is not None:

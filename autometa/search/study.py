@@ -257,6 +257,11 @@ def best_first(rows: Iterable[TrialRow], direction: str) -> list[TrialRow]:
     return sorted(complete, key=lambda r: (sign * (r.score or 0.0), r.number))
 
 
+def spent_s(study: optuna.Study) -> float:
+    """Wall time of the search so far, up to the last trial that ended."""
+    return float(study.user_attrs.get("search_s", 0.0))
+
+
 def unfinished(study: optuna.Study) -> list[optuna.Trial]:
     """Live handles of the trials that a dead driver left running."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
