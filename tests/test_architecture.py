@@ -36,9 +36,11 @@ ALLOWED: dict[str, set[str]] = {
         "search",
         "report",
     },
+    "doctor": {*BASE, "config", "search", "episodes"},
     "cli": {
         *BASE,
         "bench",
+        "doctor",
         "config",
         "search",
         "report",

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import yaml
 from PIL import Image
 from ray_warnings import RAY_WARNINGS
 
-from autometa import load_bundle
+from autometa import load_bundle, load_study
 from autometa.errors import BundleError
 
 Command = Callable[..., Any]
@@ -147,13 +149,65 @@ def in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, small_yaml: str) -> tuple[Path, str]:
-    """A whole search by the command, and what it printed."""
+def seen(tmp_path_factory: pytest.TempPathFactory, small_yaml: str) -> tuple[Path, str, str]:
+    """A whole search by the command, what it printed, and what someone printed who watched it."""
     place = tmp_path_factory.mktemp("search")
     (place / "small.yaml").write_text(small_yaml)
-    ended = in_a_process("search", "small.yaml", "--out", "study", "--seed", "3", cwd=place)
-    assert ended.returncode == 0, ended.stderr
-    return place / "study", ended.stdout
+    command = [str(Path(sys.executable).parent / "autometa"), "search", "small.yaml"]
+    with subprocess.Popen(
+        [*command, "--out", "study", "--seed", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=place,
+    ) as search:
+        while not (place / "study").exists():
+            assert search.poll() is None, search.communicate()
+            time.sleep(0.02)
+        watcher = in_a_process("watch", "study", "--json", "--every", "0.1", cwd=place)
+        out, errors = search.communicate(timeout=300)
+    assert search.returncode == 0, errors
+    assert watcher.returncode == 0, watcher.stderr
+    return place / "study", out, watcher.stdout
+
+
+@pytest.fixture(scope="module")
+def searched(seen: tuple[Path, str, str]) -> tuple[Path, str]:
+    """A whole search by the command, and what it printed."""
+    return seen[:2]
+
+
+def test_who_watches_a_search_is_told_everything(seen: tuple[Path, str, str]) -> None:
+    study, _, watched = seen
+    check_json(watched, study, "study")
+
+
+def test_a_study_that_does_not_run_is_shown_once_and_left_alone(
+    autometa: Command, searched: tuple[Path, str]
+) -> None:
+    study, _ = searched
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in study.rglob("*")}
+    assert autometa("watch", study).out == autometa("status", study).out
+    lines = autometa("watch", study, "--json").out.splitlines()
+    assert json.loads(lines[-1])["result"] == json.loads((study / "result.json").read_text())
+    after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in study.rglob("*")}
+    lock = study / ".lock"
+    assert before.keys() == after.keys()
+    assert {p for p in before if before[p] != after[p]} <= {lock}
+
+
+def test_status_for_programs(autometa: Command, searched: tuple[Path, str]) -> None:
+    study, _ = searched
+    found, told = load_study(study), json.loads(autometa("status", study, "--json").out)
+    assert told["state"] == "finished"
+    assert told["result"] == found.result
+    assert told["counted"] == len(found.rows) == 3
+    assert told["counts"] == dict(Counter(row.end for row in found.rows))
+    complete = [row for row in found.rows if row.end == "complete"]
+    best = min(complete, key=lambda row: row.score or 0.0)
+    assert told["best"]["name"] == best.name
+    assert told["best"]["params"] == best.params
+    assert [dict(each["curve"]) for each in told["trials"]] == [row.curve for row in found.rows]
 
 
 def test_a_search_leaves_everything_it_promises(searched: tuple[Path, str]) -> None:
@@ -235,10 +289,10 @@ def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: 
         "search", "small.yaml", "--warm-start", str(searched[0]), "--dry-run", cwd=place
     )
     assert "warm start: 3 trials of study" in shown.stdout
-    ended = in_a_process(
-        "search", "small.yaml", "--warm-start", str(searched[0]), "--out", "warm", cwd=place
-    )
+    warm = ("small.yaml", "--warm-start", str(searched[0]), "--out", "warm")
+    ended = in_a_process("search", *warm, "--json", cwd=place)
     assert ended.returncode == 0, ended.stderr
+    check_json(ended.stdout, place / "warm", "warm")
     (kept,) = json.loads((place / "warm/earlier.json").read_text())
     assert kept["name"] == "study"
     best, rate = max((each["rank"], each["values"]["maml.meta_lr"]) for each in kept["trials"])
@@ -247,6 +301,30 @@ def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: 
         complete = [row for row in csv.DictReader(file) if row["end"] == "complete"]
     least = min(complete, key=lambda row: float(row["score"]))
     assert rate == pytest.approx(float(least["maml.meta_lr"]))
+
+
+def check_json(out: str, study: Path, place: str) -> None:
+    """Nothing but one JSON object a line, which tell of everything that is in the study."""
+    lines = [json.loads(line) for line in out.splitlines()]
+    found = load_study(study)
+    by_event: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_event.setdefault(line["event"], []).append(line)
+    assert lines[0]["event"] == "search_started"
+    assert lines[0]["config"] == found.config.public() | {"out": place}
+    assert [(e["number"], e["name"], e["end"], e["score"]) for e in by_event["trial_ended"]] == [
+        (row.number, row.name, row.end, row.score) for row in found.rows
+    ]
+    assert {e["number"] for e in by_event["trial_started"]} == {row.number for row in found.rows}
+    curves = {row.number: row.curve for row in found.rows}
+    assert [e["score"] for e in by_event["trial_reported"]] == [
+        curves[e["number"]][e["iteration"]] for e in by_event["trial_reported"]
+    ]
+    assert sum(map(len, curves.values())) == len(by_event["trial_reported"])
+    titles = list(dict.fromkeys(line["title"] for line in by_event["phase"]))
+    assert titles[:3] == ["finalists", "confirmation", "meta-test"]
+    assert lines[-1]["event"] == "result"
+    assert (lines[-1]["folder"], lines[-1]["result"]) == (place, found.result)
 
 
 def test_an_exported_bundle_predicts(bundle: Path) -> None:
@@ -292,3 +370,7 @@ def test_a_finished_study_is_resumed_to_the_same_end(
     assert (copy / "best/model.py").read_text() == (study / "best/model.py").read_text()
     winner = next(line for line in out.splitlines() if line.startswith("Winner:"))
     assert winner in ended.out.splitlines()
+    told = [json.loads(line) for line in autometa("resume", "study", "--json").out.splitlines()]
+    assert (told[0]["event"], told[0]["ended"]) == ("search_started", 3)
+    assert told[-1]["result"] == json.loads((copy / "result.json").read_text())
+    assert autometa("resume", "study", "--quiet").out == ""

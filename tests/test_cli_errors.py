@@ -97,6 +97,7 @@ COMMANDS = [
     ("search small.yaml --trials 0", "'budget.trials' is 0, but it should be greater than or"),
     ("search small.yaml --set seed", "--set 'seed' must look like FIELD=VALUE"),
     ("search small.yaml --set seed=[", r"--set 'seed=\[': '\[' is no valid YAML value"),
+    ("search small.yaml --quiet --json", "--quiet and --json were both given: choose one"),
     ("search small.yaml --out mine", "'mine' exists already: go on with `autometa resume mine`"),
     ("search small.yaml --out file.txt/study", r"can't be made \(.*file.txt\): choose another"),
     ("search small.yaml --warm-start mine", "'.*/mine' is no study folder: it has no study.yaml"),

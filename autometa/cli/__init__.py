@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from autometa.cli import bench, boards, data, listings, studies
+from autometa.cli import bench, boards, data, doctor, listings, studies, watching
 from autometa.errors import UserError
 
 app = typer.Typer(
@@ -19,7 +19,8 @@ app = typer.Typer(
 for command in (
     studies.search,
     studies.resume,
-    studies.status,
+    watching.status,
+    watching.watch,
     studies.report,
     studies.export,
     boards.dashboard,
@@ -28,6 +29,7 @@ for command in (
     listings.backbones,
     listings.spaces,
     bench.profile,
+    doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

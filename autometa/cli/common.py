@@ -28,11 +28,11 @@ Dashboard = Annotated[
 ]
 
 
-def console() -> Any:
+def console(*, stderr: bool = False) -> Any:
     """A Rich console, which sees for itself whether the output is a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 def configuration(space: str, assignments: list[str] | None, flags: dict[str, Any]) -> Any:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
+import json
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +20,7 @@ from autometa.cli.common import (
     configuration,
     console,
 )
+from autometa.cli.running import AsJson, Output, Quiet, watched
 from autometa.errors import ConfigError
 
 
@@ -56,6 +54,8 @@ def search(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and space; run nothing.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search for the best meta-learner; ends with the winner's bundle.
 
@@ -73,32 +73,33 @@ def search(
         "out": out,
         "warm_start": [str(folder) for folder in warm_start] if warm_start else None,
     }
+    output = Output(quiet, as_json)
     config = configuration(space, assignments, flags)
     if dry_run:
-        _dry_run(config)
+        _dry_run(config, output)
         return
     from autometa import api
 
     shown = _shown(dashboard)
-    _watched(lambda observer: api.search(config, observer, dashboard=shown))
+    watched(lambda observer: api.search(config, observer, dashboard=shown), output)
 
 
-def resume(folder: Folder, storage: Storage = None, dashboard: Dashboard = None) -> None:
-    """Go on with a study that was stopped, or whose process died."""
+def resume(
+    folder: Folder,
+    storage: Storage = None,
+    dashboard: Dashboard = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a study that was stopped, or whose process died.
+
+    Example: autometa resume trials/first
+    """
+    output = Output(quiet, as_json)
     from autometa import api
 
     shown = _shown(dashboard)
-    _watched(lambda observer: api.resume(folder, observer, storage, dashboard=shown))
-
-
-def status(folder: Folder, storage: Storage = None) -> None:
-    """Show a study as it stands, running or not."""
-    from autometa import api
-    from autometa.report.live import status_table
-
-    study = api.load_study(folder, storage)
-    table = status_table(study.config, study.rows, study.result, study.folder.running())
-    console().print(table)
+    watched(lambda observer: api.resume(folder, observer, storage, dashboard=shown), output)
 
 
 def report(folder: Folder, storage: Storage = None) -> None:
@@ -140,23 +141,21 @@ def export(
     typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
 
 
-def program() -> str:
-    """How this command is called here: by its name where the shell finds it, else by its path."""
-    given = sys.argv[0]
-    return "autometa" if shutil.which("autometa") or not os.access(given, os.X_OK) else given
-
-
 def _shown(dashboard: bool | None) -> bool:
     return sys.stdout.isatty() if dashboard is None else dashboard
 
 
-def _dry_run(config: Any) -> None:
+def _dry_run(config: Any, output: Output) -> None:
     from autometa.report.listing import size_estimate, space_table
     from autometa.search.earlier import read_earlier
     from autometa.search.plan import plan
 
     planned = plan(config)
     earlier = read_earlier(planned.config, planned.space)
+    if output.as_json:
+        typer.echo(json.dumps({"event": "dry_run", "config": planned.config.public()}))
+    if output.as_json or output.quiet:
+        return
     screen = console()
     screen.print(planned.config.to_yaml(), markup=False, soft_wrap=True)
     screen.print(space_table(planned.space))
@@ -164,23 +163,3 @@ def _dry_run(config: Any) -> None:
     for each in earlier:
         told = f"warm start: {len(each.trials)} trials of {each.name}"
         screen.print(told, soft_wrap=True, markup=False)
-
-
-def _watched(run: Callable[[Any], Any]) -> None:
-    """Run a study under the live view, and say at the end what came out and what comes next."""
-    from autometa.report.live import make_view
-    from autometa.report.text import next_steps, summary
-    from autometa.search.events import Interrupted
-
-    # A scheduler's SIGTERM (a batch system's, say) stops a study as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    screen = console()
-    try:
-        with make_view(screen) as view:
-            study = run(view)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        begun = f"; go on with: {program()} resume {stop}" if str(stop) else " before it began"
-        typer.echo(f"stopped{begun}", err=True)
-        sys.exit(130)
-    for line in [*summary(study.result, study.folder), *next_steps(study.folder, program())]:
-        screen.print(line, soft_wrap=True, markup=False)

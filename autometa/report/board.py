@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autometa.config import StudyConfig
-from autometa.errors import StudyError
 from autometa.search.events import (
     Event,
     Links,
@@ -18,15 +17,7 @@ from autometa.search.events import (
     TrialReported,
     TrialStarted,
 )
-from autometa.search.study import (
-    COMPLETE,
-    MAXIMIZE,
-    REJECTED,
-    RUNNING,
-    TrialRow,
-    load_optuna_study,
-    rows_of,
-)
+from autometa.search.study import COMPLETE, MAXIMIZE, REJECTED, RUNNING, TrialRow
 
 
 @dataclass
@@ -63,7 +54,13 @@ class Line:
 
 
 class Board:
-    """The state behind the live views; trials of an earlier run are read from the storage."""
+    """The state behind the live views.
+
+    Attributes:
+        begun: Whether the search has begun: before that, its data are prepared and Ray starts.
+        earlier: Trials of earlier runs, which say nothing of this one's pace.
+        best_at: When the best so far came, by the clock.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -71,14 +68,16 @@ class Board:
         self.config = StudyConfig()
         self.direction = MAXIMIZE
         self.links = Links()
+        self.begun = False
         self.earlier = 0
-        self._unread = 0
         self._spent_s = 0.0
         self.lines: dict[int, Line] = {}
         self.ended: list[Line] = []
         self.counts: Counter[str] = Counter()
         self.best: Line | None = None
+        self.best_at = 0.0
         self.phase: Phase | None = None
+        self._phase_from = (0.0, 0)
 
     def apply(self, event: Event) -> None:
         """Take in one event; those of unknown trials are ignored."""
@@ -95,18 +94,20 @@ class Board:
             case TrialEnded():
                 self._ended(event)
             case Phase():
+                if self.phase is None or self.phase.title != event.title:
+                    self._phase_from = (self._clock(), event.done)
                 self.phase = event
 
     def _started(self, event: SearchStarted) -> None:
         self.config, self.direction = event.config, event.direction
-        self.links, self.earlier = event.links, event.ended
-        self._start = self._clock()
-        rows, self._spent_s = earlier_run(event) if event.ended else ([], 0.0)
-        for line in map(Line.of, rows):
-            self.lines[line.number] = line
+        self.links, self.earlier, self.begun = event.links, event.ended, True
+        self.phase = None
+        self._start, self._spent_s = self._clock() - event.running_s, event.spent_s
+        for row in event.known:
+            line = self.lines[row.number] = Line.of(row)
             if line.end != RUNNING:
-                self._count(line)
-        self._unread = max(event.ended - len(self.ended), 0)
+                ago_s = time.time() - row.ended_at if row.ended_at is not None else 0.0
+                self._count(line, ago_s)
 
     def _ended(self, event: TrialEnded) -> None:
         if event.end == REJECTED:
@@ -115,15 +116,15 @@ class Board:
         line = self.lines.setdefault(event.number, Line(event.number, event.name, "", ""))
         line.end, line.reason, line.iteration = event.end, event.reason, event.iteration
         line.score, line.ci95, line.seconds = event.score, event.ci95, event.seconds
-        self._count(line)
+        self._count(line, event.ago_s)
 
-    def _count(self, line: Line) -> None:
+    def _count(self, line: Line, ago_s: float) -> None:
         self.counts[line.end] += 1
         if line.end == REJECTED:
             return
         self.ended.append(line)
         if line.end == COMPLETE and self._leads(line):
-            self.best = line
+            self.best, self.best_at = line, self._clock() - max(ago_s, 0.0)
 
     def _leads(self, line: Line) -> bool:
         if line.score is None:
@@ -136,7 +137,7 @@ class Board:
     @property
     def done(self) -> int:
         """Trials that the budget has been charged with."""
-        return len(self.ended) + self._unread
+        return len(self.ended)
 
     @property
     def running(self) -> list[Line]:
@@ -144,7 +145,17 @@ class Board:
 
     @property
     def elapsed_s(self) -> float:
+        """Of this run."""
         return self._clock() - self._start
+
+    @property
+    def spent_s(self) -> float:
+        """Of the time budget, earlier runs counted in."""
+        return self._spent_s + self.elapsed_s
+
+    @property
+    def best_age_s(self) -> float:
+        return self._clock() - self.best_at
 
     @property
     def time_left_s(self) -> float | None:
@@ -154,14 +165,16 @@ class Board:
         if fresh > 0:
             guesses.append(self.elapsed_s / fresh * (budget.trials - self.done))
         if budget.time is not None:
-            guesses.append(budget.time - self._spent_s - self.elapsed_s)
+            guesses.append(budget.time - self.spent_s)
         return max(min(guesses), 0.0) if guesses else None
 
-
-def earlier_run(event: SearchStarted) -> tuple[list[TrialRow], float]:
-    """Trials and seconds that earlier runs of this study spent, if its storage can be read."""
-    try:
-        study = load_optuna_study(event.config)
-    except StudyError:
-        return [], 0.0
-    return rows_of(study), float(study.user_attrs.get("search_s", 0.0))
+    @property
+    def phase_left_s(self) -> float | None:
+        """By the pace of the phase since its first event; None where nothing tells."""
+        if self.phase is None:
+            return None
+        since, before = self._phase_from
+        fresh = self.phase.done - before
+        if fresh <= 0:
+            return None
+        return (self._clock() - since) / fresh * (self.phase.total - self.phase.done)

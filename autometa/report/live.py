@@ -1,4 +1,4 @@
-"""The view of a running search: a live table on a terminal, plain lines elsewhere."""
+"""The view of a running search: a live table on a terminal."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from rich.live import Live
 from rich.text import Text
 
 from autometa.report.board import Board, Line
-from autometa.report.plain import PlainView, phase_text
-from autometa.report.status import status_table
-from autometa.report.text import TABS, counts_text, dashboard_text, duration, score_text
+from autometa.report.text import (
+    TABS,
+    counts_text,
+    dashboard_text,
+    duration,
+    phase_text,
+    score_text,
+)
 from autometa.report.trial_table import bar_text, trial_table
+from autometa.report.usage import Usage
 from autometa.search.events import Event
-
-__all__ = ["LiveView", "PlainView", "make_view", "status_table"]
 
 MOST_ROWS = 12
 FEWEST_ROWS = 3
 OTHER_LINES = 10
-
-
-def make_view(console: Console) -> LiveView | PlainView:
-    """The view that suits the console: an observer to use as a context manager."""
-    rich = console.is_terminal and not console.is_dumb_terminal
-    return LiveView(console) if rich else PlainView(console)
 
 
 class LiveView:
@@ -37,6 +35,7 @@ class LiveView:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._board = Board(clock)
+        self._usage = Usage(clock)
         self._lock = threading.Lock()  # events come in while another thread draws
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
 
@@ -62,17 +61,23 @@ class LiveView:
             return self._render(self._board)
 
     def _render(self, board: Board) -> RenderableType:
-        parts: list[RenderableType] = [_header(board)]
-        if told := dashboard_text(board.links, secret=True):
-            parts += [_line((told, "dim")), _line((TABS, "dim"))]
-        parts.append(best_line(board.best, board.direction))
-        if lines := self._shown(board):
-            width, budget = self._console.width, board.config.budget
-            parts.append(trial_table(lines, budget.iterations, board.direction, width))
-        parts.append(_line(counts_text(board.counts)))
+        width = self._console.width
+        parts: list[RenderableType] = []
+        if board.begun:
+            parts.append(header(board, width))
+            if told := dashboard_text(board.links, secret=True):
+                parts += [_line((told, "dim")), _line((TABS, "dim"))]
+            parts.append(best_line(board.best, board.direction, board.best_age_s))
+            if lines := self._shown(board):
+                iterations = board.config.budget.iterations
+                parts.append(trial_table(lines, iterations, board.direction, width))
+            parts.append(_line(counts_text(board.counts)))
+        else:
+            parts.append(_line(f"starting  {duration(board.elapsed_s)}"))
         if board.phase:
-            bar = bar_text(board.phase.done, board.phase.total, "cyan")
-            parts.append(_line(bar, "  ", phase_text(board.phase)))
+            parts.append(_phase(board))
+        if usage := self._usage.text():
+            parts.append(_line((usage, "dim")))
         return Group(*parts)
 
     def _shown(self, board: Board) -> list[Line]:
@@ -81,22 +86,43 @@ class LiveView:
         return [*board.running, *reversed(board.ended)][:room]
 
 
-def _header(board: Board) -> Text:
+def header(board: Board, width: int) -> Text:
+    """Name, trials and time of their budgets, time left; a narrow terminal gets less of it."""
     budget, left = board.config.budget, board.time_left_s
-    searching = board.phase is None
-    return _line(
-        (board.config.name, "bold"),
-        f"  {duration(board.elapsed_s)}  trials {board.done}/{budget.trials}",
-        f"  about {duration(left)} left" if searching and left is not None else "",
+    bar = bar_text(board.done, budget.trials, "cyan")
+    trials = f"{board.done}/{budget.trials} trials"
+    whole = f" of {duration(budget.time)}" if budget.time is not None else ""
+    time_ = f"  {duration(board.spent_s)}{whole}"
+    searching = board.phase is None and left is not None
+    left_ = f"  about {duration(left)} left" if searching and left is not None else ""
+    name = (board.config.name, "bold")
+    return _fitting(
+        width,
+        _line(name, "  ", bar, f" {trials}{time_}{left_}"),
+        _line(name, f"  {trials}{time_}{left_}"),
+        _line(f"{trials}{time_}{left_}"),
     )
 
 
-def best_line(best: Line | None, direction: str) -> Text:
-    """``best 80.3 ± 1.5 %  protonet-conv-004``."""
+def best_line(best: Line | None, direction: str, age_s: float) -> Text:
+    """``best 80.3 ± 1.5 %  protonet-conv-004  3 min 20 s ago``."""
     if best is None:
         return _line("best: no trial is complete yet")
     score = score_text(best.score, best.ci95, direction)
-    return _line("best ", (score, "bold green"), f"  {best.name}")
+    return _line("best ", (score, "bold green"), f"  {best.name}  {duration(age_s)} ago")
+
+
+def _phase(board: Board) -> Text:
+    assert board.phase is not None
+    left = board.phase_left_s
+    told = f"  about {duration(left)} left" if left else ""
+    bar = bar_text(board.phase.done, board.phase.total, "cyan")
+    return _line(bar, "  ", phase_text(board.phase), told)
+
+
+def _fitting(width: int, *texts: Text) -> Text:
+    """The first that is no wider, or the last."""
+    return next((text for text in texts if text.cell_len <= width), texts[-1])
 
 
 def _line(*parts: str | Text | tuple[str, str]) -> Text:

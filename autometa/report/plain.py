@@ -13,6 +13,7 @@ from autometa.report.text import (
     dashboard_text,
     duration,
     one_line,
+    phase_text,
     score_text,
 )
 from autometa.search.events import Event, Phase, SearchStarted, TrialEnded
@@ -38,7 +39,7 @@ class PlainView:
         """Nothing is left to print."""
 
     def __call__(self, event: Event) -> None:
-        first_phase = self._board.phase is None
+        concluding = self._board.phase is None and self._board.begun
         best = self._board.best
         self._board.apply(event)
         match event:
@@ -49,7 +50,7 @@ class PlainView:
                 if self._board.best is not best and self._board.best is not None:
                     self._print(f"new best {self._score(self._board.best)}")
             case Phase():
-                if first_phase:
+                if concluding:
                     self._print(f"trials: {counts_text(self._board.counts)}")
                 self._print(phase_text(event))
 
@@ -81,8 +82,3 @@ class PlainView:
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def phase_text(phase: Phase) -> str:
-    """``finalists 3/6 protonet-conv-004-seed1``."""
-    return f"{phase.title} {phase.done}/{phase.total} {one_line(phase.detail)}".rstrip()

@@ -11,6 +11,7 @@ from rich.text import Text
 from autometa.config import StudyConfig
 from autometa.report.board import Line
 from autometa.report.candidates import candidate_text
+from autometa.report.json_lines import finite
 from autometa.report.text import (
     baseline_name,
     comparison,
@@ -25,6 +26,7 @@ from autometa.report.trial_table import trial_table
 from autometa.search.study import (
     COMPLETE,
     MAXIMIZE,
+    METRICS,
     MINIMIZE,
     REJECTED,
     RUNNING,
@@ -59,6 +61,49 @@ def status_table(
     if result:
         parts.extend(Text(line) for line in _outcome(result))
     return Group(*parts)
+
+
+def status_json(
+    config: StudyConfig,
+    rows: list[TrialRow],
+    result: dict[str, Any] | None,
+    running: bool,
+    direction: str,
+    attributes: dict[str, Any],
+) -> dict[str, Any]:
+    """The same for programs.
+
+    Args:
+        attributes: The study's in its storage.
+    """
+    trials = [trial_json(row) for row in rows if row.end != REJECTED]
+    best = next(iter(best_first(rows, direction)), None)
+    state = "finished" if result else "running" if running else "interrupted"
+    told = {
+        "name": config.name,
+        "folder": str(config.folder),
+        "state": state,
+        "phase": attributes.get("phase") if state == "running" else None,
+        "direction": direction,
+        "metric": METRICS[direction],
+        "budget": config.budget.model_dump(mode="json"),
+        "counted": counted(rows),
+        "search_s": attributes.get("search_s", 0.0),
+        "counts": dict(Counter(row.end for row in rows)),
+        "best": trial_json(best) if best else None,
+        "trials": trials,
+        "result": result,
+    }
+    found: dict[str, Any] = finite(told)
+    return found
+
+
+def trial_json(row: TrialRow) -> dict[str, Any]:
+    """A trial without what only a worker needs of it."""
+    own = {name: getattr(row, name) for name in ("number", "name", "learner", "backbone")}
+    left_out = {*own, "candidate", "curve"}
+    curve = [[iteration, score] for iteration, score in row.curve.items()]
+    return own | {k: v for k, v in vars(row).items() if k not in left_out} | {"curve": curve}
 
 
 def direction_of(config: StudyConfig, result: dict[str, Any] | None) -> str:

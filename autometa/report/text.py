@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from autometa.report.candidates import candidate_text
-from autometa.search.events import Links
+from autometa.search.events import Links, Phase
 from autometa.search.folder import StudyFolder
 from autometa.search.study import COMPLETE, DIVERGED, FAILED, MAXIMIZE, PRUNED, REJECTED
 
@@ -73,6 +73,11 @@ def counts_text(counts: dict[str, int]) -> str:
     limit = {REJECTED: " (over a limit)"}
     parts = [f"{counts[end]} {end}{limit.get(end, '')}" for end in ENDS if counts.get(end)]
     return ", ".join(parts) or "none"
+
+
+def phase_text(phase: Phase) -> str:
+    """``finalists 3/6 protonet-conv-004-seed1``."""
+    return f"{phase.title} {phase.done}/{phase.total} {one_line(phase.detail)}".rstrip()
 
 
 TABS = "  Cluster: each trial by name, and what it takes; Metrics: needs Prometheus and Grafana"

@@ -32,6 +32,10 @@ STYLES = {
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR = 6
 SPARK = 8
+NARROW = 74
+NARROW_SPARK = 5
+BESIDE_NAMES = 46
+"""Columns that the rest of a narrow table takes."""
 WIDE = 100
 WIDEST = 128
 
@@ -41,10 +45,16 @@ def trial_table(lines: Iterable[Line], iterations: int, direction: str, width: i
     lines = list(lines)
     scale = _range(lines, direction)
     columns = _columns(width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand="reason" in columns)
+    stretched = "trial" if width < NARROW else "reason"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0 if width < NARROW else 1),
+        expand=stretched in columns,
+    )
     for name in columns:
-        right = name == "score"
-        ratio = 1 if name == "reason" else None
+        right = name in ("score", "iterations")
+        ratio = 1 if name == stretched else None
         table.add_column(
             name,
             justify="right" if right else "left",
@@ -54,12 +64,16 @@ def trial_table(lines: Iterable[Line], iterations: int, direction: str, width: i
         )
     for line in lines:
         cells = _cells(line, iterations, direction, scale)
+        if width < NARROW:
+            cells["trial"] = Text(_end(line.name, width - BESIDE_NAMES))
         table.add_row(*(cells[name] for name in columns))
     return table
 
 
 def _columns(width: int) -> list[str]:
     """Learner and backbone stand in a trial's name already, so they are the first to go."""
+    if width < NARROW:
+        return ["trial", "state", "iterations", "score", "trend"]
     names = ["trial", "state", "meta-iterations", "score", "curve"]
     if width >= WIDEST:
         names[1:1] = ["learner", "backbone"]
@@ -71,16 +85,24 @@ def _cells(
 ) -> dict[str, Text]:
     """Column → cell."""
     style = STYLES.get(line.end, "")
+    curve = sparkline(_scaled(line.curve, direction), *scale)
     return {
         "trial": Text(line.name),
         "learner": Text(line.learner),
         "backbone": Text(line.backbone),
         "state": Text(line.end, style),
         "meta-iterations": progress(line.iteration, iterations, style),
+        "iterations": Text(f"{line.iteration}/{iterations}"),
         "score": Text(score_text(line.score, line.ci95, direction)),
-        "curve": Text(sparkline(_scaled(line.curve, direction), *scale)),
+        "curve": Text(curve),
+        "trend": Text(curve[-NARROW_SPARK:]),
         "reason": Text(one_line(line.reason)),
     }
+
+
+def _end(name: str, room: int) -> str:
+    """The end of a name, where its number is."""
+    return name if len(name) <= room else f"…{name[len(name) - max(room, 4) + 1 :]}"
 
 
 def progress(done: int, total: int, style: str = "") -> Text:

@@ -25,8 +25,7 @@ from autometa.search.folder import StudyFolder
 from autometa.search.front import candidates as ranked
 from autometa.search.front import described
 from autometa.search.selection import Selection, compared, optimism, select
-from autometa.search.study import METRICS, TrialRow, rows_of
-from autometa.search.tuner import spent_s
+from autometa.search.study import METRICS, TrialRow, rows_of, spent_s
 
 if TYPE_CHECKING:
     from autometa.search.plan import Plan

@@ -7,18 +7,15 @@ from dataclasses import replace
 import optuna
 import torch._dynamo  # noqa: F401 (counting MACs imports it: better now, while Ray starts)
 
+from autometa.search.announce import announced
 from autometa.search.conclude import conclude
-from autometa.search.events import Interrupted, Links, Observer, SearchStarted, together
+from autometa.search.events import Interrupted, Links, Observer, together
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.gauges import SearchGauges
 from autometa.search.mirror import mirrored
 from autometa.search.packing import packed
 from autometa.search.plan import Plan
-from autometa.search.study import (
-    counted,
-    rows_of,
-    storage_of,
-)
+from autometa.search.study import rows_of, storage_of
 from autometa.search.supernet.phase import prepare
 from autometa.search.tuner import run_trials
 
@@ -40,10 +37,8 @@ def drive(
     """
     study = mirrored(study, storage_of(planned.config))
     config = packed(planned.config, planned.space, planned.spec)
-    rows = rows_of(study)
-    observer(SearchStarted(config, planned.direction, counted(rows), links))
-    gauges = SearchGauges(config.name, planned.direction, rows)
-    observer = together(observer, gauges)
+    gauges = SearchGauges(config.name, planned.direction, rows_of(study))
+    observer = together(announced(study, config, links, observer), gauges)
     try:
         space = planned.space
         if planned.job is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from autometa.config import StudyConfig
+
+if TYPE_CHECKING:
+    from autometa.search.study import TrialRow
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,23 @@ class Links:
 
 @dataclass(frozen=True)
 class SearchStarted:
-    """``ended`` trials of an earlier run are kept."""
+    """A search begins, goes on, or is joined by one who watches it.
+
+    Attributes:
+        ended: Trials that count, of earlier runs of the study.
+        links: Where Ray's dashboard is.
+        known: Trials that no event will tell of.
+        running_s: Since its process began, for who joins it later.
+        spent_s: Of the time budget, by earlier runs.
+    """
 
     config: StudyConfig
     direction: str
     ended: int
     links: Links = Links()
+    known: tuple[TrialRow, ...] = ()
+    running_s: float = 0.0
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class TrialReported:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """``end`` is one of study.py's ends; ``score`` is the last one."""
+    """``end`` is one of study.py's ends; ``score`` is the last one; it was ``ago_s`` ago."""
 
     number: int
     name: str
@@ -54,6 +68,7 @@ class TrialEnded:
     score: float | None
     ci95: float | None
     seconds: float
+    ago_s: float = 0.0
 
 
 @dataclass(frozen=True)

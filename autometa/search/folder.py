@@ -22,6 +22,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError, StudyError
 
 CHECKPOINTS = Path("checkpoints")
+LOOK_S = 1.0
 PACKAGES = ("autometa", "torch", "ray", "optuna", "nni", "numpy")
 
 
@@ -165,19 +166,21 @@ class StudyFolder:
             raise StudyError(str(error)) from None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, wait_s: float = LOOK_S) -> Iterator[None]:
         """Held by the one process that drives the study; a killed process holds it no more.
+
+        Whoever looks whether a process holds it does so for an instant, which is waited for.
 
         Raises:
             StudyError: Another process drives this study.
         """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait_s)
         except Timeout:
             raise StudyError(
                 f"study {str(self.path)!r} is being run by another process: "
-                f"watch it with `autometa status {self.path}`"
+                f"watch it with `autometa watch {self.path}`"
             ) from None
         try:
             yield
@@ -187,7 +190,7 @@ class StudyFolder:
     def running(self) -> bool:
         """Whether a process drives the study now."""
         try:
-            with self.lock():
+            with self.lock(wait_s=0):
                 return False
         except StudyError:
             return True

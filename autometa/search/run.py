@@ -87,7 +87,8 @@ def resume(
     if study is None:
         study = create_study(config, storage_of(config), planned.direction)
     if home.read_result() is not None:  # at most its bundle and report are missing
-        observer(SearchStarted(planned.config, planned.direction, counted(rows_of(study))))
+        known = tuple(rows_of(study))
+        observer(SearchStarted(planned.config, planned.direction, counted(known), known=known))
         return home
     with home.lock(), Cluster(planned.config, dashboard) as cluster:
         from autometa.search.drive import drive

@@ -47,6 +47,7 @@ class TrialRow:
         measures: What is known of it beside the score: ``parameters`` and ``macs``, and of a
             complete trial ``adaptation`` (ms a task), ``memory`` (bytes) and ``ece`` where they
             are objectives.
+        ended_at: When it ended, in seconds since 1970; None while it runs.
     """
 
     number: int
@@ -61,6 +62,7 @@ class TrialRow:
     params: dict[str, Any]
     curve: dict[int, float]
     measures: dict[str, float] = field(default_factory=dict)
+    ended_at: float | None = None
 
     @property
     def learner(self) -> str:
@@ -233,6 +235,7 @@ def row(trial: FrozenTrial) -> TrialRow:
         curve=finite,
         measures={name: candidate[name] for name in SIZES if name in candidate}
         | last.get("measures", {}),
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 
@@ -257,6 +260,11 @@ def best_first(rows: Iterable[TrialRow], direction: str) -> list[TrialRow]:
     complete = [r for r in rows if r.end == COMPLETE and r.score is not None]
     sign = -1.0 if direction == MAXIMIZE else 1.0
     return sorted(complete, key=lambda r: (sign * (r.score or 0.0), r.number))
+
+
+def spent_s(study: optuna.Study) -> float:
+    """Wall time of the search so far, up to the last trial that ended."""
+    return float(study.user_attrs.get("search_s", 0.0))
 
 
 def unfinished(study: optuna.Study) -> list[optuna.Trial]:

@@ -29,6 +29,7 @@ from autometa.search.study import (
     counted,
     rows_of,
     score_direction,
+    spent_s,
     trial_name,
 )
 from autometa.search.worker import TrialWorker
@@ -149,11 +150,6 @@ def trial_resources(config: StudyConfig) -> dict[str, float]:
     if config.resources.gpus:
         resources["GPU"] = config.resources.gpus
     return resources
-
-
-def spent_s(study: optuna.Study) -> float:
-    """Wall time of the search so far, up to the last trial that ended."""
-    return float(study.user_attrs.get("search_s", 0.0))
 
 
 def seconds_left(study: optuna.Study, config: StudyConfig) -> float | None:

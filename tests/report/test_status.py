@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from autometa.report.candidates import candidate_text, value_text
-from autometa.report.live import status_table
+from autometa.report.status import status_table
 from autometa.report.text import (
     comparison,
     duration,

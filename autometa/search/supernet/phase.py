@@ -32,10 +32,11 @@ from autometa.learners.base import Params
 from autometa.search.events import Observer, Phase
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.space import Candidate, SearchSpace, Suggest
+from autometa.search.study import spent_s
 from autometa.search.supernet.paths import Paths
 from autometa.search.supernet.ranking import Ranked, Ranking, Scores, key
 from autometa.search.supernet.training import Job, save_weights, score, train
-from autometa.search.tuner import spent_s, trial_resources
+from autometa.search.tuner import trial_resources
 from autometa.search.worker import reason_of, use_threads
 
 PIECES = 20

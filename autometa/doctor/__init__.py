@@ -1,0 +1,1 @@
+"""``autometa doctor``: whether this machine can run a search, and what to do where it can't."""
