@@ -21,6 +21,7 @@ SECTIONS = {
     "space.md": ("A search space",),
     "data.md": ("Your own data",),
     "python.md": ("In Python",),
+    "commands.md": ("Commands",),
     "dashboards.md": ("Dashboards",),
     "export.md": ("The winner in another project",),
     "measured.md": ("How a result is measured", "What isn't there yet", "Dependencies"),
@@ -39,8 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "learners.md": learners(),
         "backbones.md": backbones(),
         "datasets.md": datasets(),
-        "commands.md": commands(),
     }
+    pages["commands.md"] += commands()
     anchors = {slug(title): page for page, body in pages.items() for title in headings(body)}
     for name, body in pages.items():
         files.append(File.generated(config, name, content=linked(body, name, anchors)))
@@ -254,7 +255,7 @@ def commands() -> str:
 
     from autometa.cli import app
 
-    body = ["# Commands", ""]
+    body = [""]
     root = typer.main.get_command(app)
 
     def walk(command: Any, path: str) -> None:
