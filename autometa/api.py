@@ -50,6 +50,20 @@ class StudyView:
         return curves_frame(self.rows)
 
     @property
+    def importances(self) -> pd.DataFrame:
+        """How much of the score each parameter explains."""
+        from autometa.report.frames import importances_frame
+
+        return importances_frame(self.optuna_study)
+
+    @property
+    def pareto(self) -> pd.DataFrame:
+        """The trials that no other beats in all objectives."""
+        from autometa.report.frames import pareto_frame
+
+        return pareto_frame(self.optuna_study)
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """Winner, baseline, finalists and cost; None until the search has ended."""
         return self.folder.read_result()

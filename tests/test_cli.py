@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -374,3 +375,19 @@ def test_a_finished_study_is_resumed_to_the_same_end(
     assert (told[0]["event"], told[0]["ended"]) == ("search_started", 3)
     assert told[-1]["result"] == json.loads((copy / "result.json").read_text())
     assert autometa("resume", "study", "--quiet").out == ""
+
+
+def test_tables_for_other_programs(
+    autometa: Command, searched: tuple[Path, str], tmp_path: Path
+) -> None:
+    study, _ = searched
+    assert autometa("table", study).out == (study / "trials.csv").read_text()
+    autometa("table", study, "curves", "--to", tmp_path / "curves.parquet")
+    curves = load_study(study).curves
+    assert pd.read_parquet(tmp_path / "curves.parquet").equals(curves)
+    assert "parameter,importance" in autometa("table", study, "importances").out
+    assert len(autometa("table", study, "pareto").out.splitlines()) == 2
+    for wrong in ("table.xlsx", "nowhere/table.csv"):
+        refused = autometa("table", study, "--to", tmp_path / wrong)
+        assert refused.code == 2
+        assert "--to is" in refused.err

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from autometa.cli import bench, boards, data, doctor, listings, studies, watching
+from autometa.cli import bench, boards, data, doctor, listings, studies, tables, watching
 from autometa.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for command in (
     watching.watch,
     studies.report,
     studies.export,
+    tables.table,
     boards.dashboard,
     boards.grafana,
     listings.learners,

@@ -1,14 +1,24 @@
-"""The trials of a study as tidy pandas frames, and as CSV."""
+"""A study as tidy pandas frames, and these as CSV and Parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import optuna
 import pandas as pd
+from optuna.trial import FrozenTrial
 
-from autometa.search.folder import write_atomically
-from autometa.search.study import TrialRow
+from autometa.search.folder import write_atomically, write_bytes_atomically
+from autometa.search.front import front, value_of
+from autometa.search.study import (
+    TrialRow,
+    best_first,
+    objectives_of,
+    rows_of,
+    score_direction,
+)
 
 OWN_FIELDS = (
     "number",
@@ -31,7 +41,10 @@ CURVE = ("number", "name", "iteration", "score")
 def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     """One row a trial: what became of it, its network's size, then each sampled parameter.
 
-    Parameters come in the order of their names; one that a trial didn't have is missing there.
+    Parameters come in the order of their names, and among them the rates themselves of vectors that
+    were proposed in other numbers (``inner_lr[0][2]``: of the first inner step and the third column
+    of the vector, or of all steps and columns where there is no other); one that a trial didn't
+    have is missing there.
     ``latency_ms`` is a column only where the study limits it, ``adaptation`` (ms a task),
     ``memory`` (bytes) and ``ece`` where they are objectives, ``validation_tasks`` (of the last
     scoring) and ``meta_iterations`` (of the full budget) where they differ between trials.
@@ -41,17 +54,26 @@ def trials_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     sizes = [*SIZES, LATENCY] if timed else SIZES
     measured = [name for name in MEASURED if any(name in row.measures for row in rows)]
     fixed = [*OWN_FIELDS, *sizes, *measured]
-    sampled = sorted({name for row in rows for name in row.params} - set(fixed))
+    numbers = [row.params | dict(_rates(row)) for row in rows]
+    sampled = sorted({name for each in numbers for name in each} - set(fixed))
     return pd.DataFrame(
         [
             {name: getattr(row, name) for name in OWN_FIELDS}
             | {name: row.candidate.get(name) for name in sizes}
             | {name: row.measures.get(name) for name in measured}
-            | {name: row.params.get(name) for name in sampled}
-            for row in rows
+            | {name: own.get(name) for name in sampled}
+            for row, own in zip(rows, numbers, strict=True)
         ],
         columns=[*fixed, *sampled],
     )
+
+
+def _rates(row: TrialRow) -> Iterator[tuple[str, float]]:
+    """The entries of a candidate's rate vectors."""
+    for name, value in row.candidate.get("hyper", {}).items():
+        if isinstance(value, Mapping) and "values" in value:
+            for step, rates in enumerate(value["values"]):
+                yield from ((f"{name}[{step}][{i}]", rate) for i, rate in enumerate(rates))
 
 
 def curves_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
@@ -64,6 +86,55 @@ def curves_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     return pd.DataFrame(points, columns=list(CURVE))
 
 
+def importances_frame(study: optuna.Study) -> pd.DataFrame:
+    """How much of the score each parameter explains, by Optuna's default (fANOVA, [0, 1]).
+
+    Only parameters that all complete trials have are in it; without two such trials it is empty.
+    """
+    from optuna.importance import get_param_importances
+
+    target = None if len(study.directions) == 1 else _score
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of experimental parts, and of few trials
+            found = get_param_importances(study, target=target)
+    except (ValueError, RuntimeError):  # too few trials, or all scores alike
+        found = {}
+    return pd.DataFrame(list(found.items()), columns=["parameter", "importance"])
+
+
+def _score(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
+
+
+def pareto_frame(study: optuna.Study) -> pd.DataFrame:
+    """The trials that no other beats in all objectives, best score first.
+
+    Columns: ``number``, ``name``, ``learner``, ``backbone``, ``score``, then other objectives.
+    """
+    objectives = objectives_of(study)[1:]
+    rows = front(study) if objectives else best_first(rows_of(study), score_direction(study))[:1]
+    named = ("number", "name", "learner", "backbone", "score")
+    return pd.DataFrame(
+        [
+            {name: getattr(row, name) for name in named}
+            | {name: value_of(row, name) for name in objectives}
+            for row in rows
+        ],
+        columns=[*named, *objectives],
+    )
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV, whole or not at all."""
     write_atomically(path, frame.to_csv(index=False))
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as Parquet, whole or not at all; columns of several types become text."""
+    plain = frame.copy()
+    for name in plain.columns:
+        known = plain[name].dropna()
+        if plain[name].dtype == object and len({type(value) for value in known}) > 1:
+            plain[name] = plain[name].map(str, na_action="ignore")
+    write_bytes_atomically(path, plain.to_parquet(index=False))
