@@ -151,7 +151,7 @@ def test_the_live_header_has_time_left_dashboard_and_best() -> None:
     assert lines[2].strip() == "best 61.2 ± 2.1 %  maml-conv-000  1 min 40 s ago"
     view(Phase("finalists", 3, 6, "maml-conv-000-seed1"))
     lines = rendered(view, console)
-    assert "left" not in lines[0]
+    assert lines[0].strip() == "demo  ━━━━╌╌ 3/4 trials  1 min 40 s"
     assert any(line.strip() == "━━━╌╌╌  finalists 3/6 maml-conv-000-seed1" for line in lines)
 
 
