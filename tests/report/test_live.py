@@ -103,6 +103,13 @@ def test_plain_phases_come_after_the_counts_of_all_ends() -> None:
     ]
 
 
+def test_data_come_before_the_search_and_many_pieces_are_told_by_tenths() -> None:
+    data: list[Event] = [Phase("data", done, 400, "glyphs") for done in range(1, 401)]
+    lines = plain_lines([*data, *some_events()])
+    assert lines[:11] == [f"data {max(1, 40 * tenth)}/400 glyphs" for tenth in range(11)]
+    assert lines[11].startswith("study demo: 4 trials")
+
+
 def test_errors_are_minimised_and_no_percentages() -> None:
     lines = plain_lines(
         [
