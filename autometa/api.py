@@ -153,7 +153,11 @@ def _forget(package: str) -> None:
 
 
 def export(
-    folder: str | Path, to: str | Path, storage: str | None = None, pick: str | None = None
+    folder: str | Path,
+    to: str | Path,
+    storage: str | None = None,
+    pick: str | None = None,
+    observer: Observer = ignore,
 ) -> Path:
     """Write the bundle of the winner, or of the trial that a rule picks.
 
@@ -164,8 +168,10 @@ def export(
     """
     from autometa.export.bundle import write_bundle
 
+    observer(Phase("export", 0, 2, "reading the study"))
     study = load_study(folder, storage)
     result, entry = winner_of(study), model_of(study, pick)
+    observer(Phase("export", 1, 2, "writing the bundle"))
     return write_bundle(study.folder, study.config, result, Path(to), entry)
 
 
@@ -193,17 +199,18 @@ def winner_of(study: StudyView) -> dict[str, Any]:
     return result
 
 
-def report(folder: str | Path, storage: str | None = None) -> Path:
+def report(folder: str | Path, storage: str | None = None, observer: Observer = ignore) -> Path:
     """Write ``report.html`` and ``trials.csv`` of a study as it stands."""
-    study = load_study(folder, storage)
-    return _report(study)
+    return _report(load_study(folder, storage), observer)
 
 
-def _report(study: StudyView) -> Path:
+def _report(study: StudyView, observer: Observer) -> Path:
     from autometa.report.frames import write_csv
     from autometa.report.html import write_report
 
+    observer(Phase("report", 0, 2, study.folder.trials_csv.name))
     write_csv(study.trials, study.folder.trials_csv)
+    observer(Phase("report", 1, 2, study.folder.report.name))
     return write_report(study.folder, study.optuna_study, study.config)
 
 
@@ -216,6 +223,6 @@ def _finish(folder: StudyFolder, storage: str | None, observer: Observer) -> Stu
     if not folder.bundle.exists():
         write_bundle(folder, study.config, winner_of(study), folder.bundle)
     observer(Phase("bundle and report", 1, 2))
-    _report(study)
+    _report(study, ignore)
     observer(Phase("bundle and report", 2, 2))
     return study

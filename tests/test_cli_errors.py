@@ -22,6 +22,8 @@ FIELDS = [
     ("name=a/b", "field 'name' is 'a/b', but it should match pattern"),
     ("seed=-1", "field 'seed' is -1, but it should be greater than or equal to 0"),
     ("sampler.name=tpee", "sampler.name: sampler 'tpee' is unknown: did you mean 'tpe'?"),
+    ("scheduler.name=ashaa", "field 'scheduler.name' is 'ashaa': did you mean 'asha'? valid names"),
+    ("objectives=[acuracy]", "field 'objectives.0' is 'acuracy': did you mean 'accuracy'?"),
     ("budgt.trials=3", "field 'budgt' is unknown: did you mean 'budget'? valid names are address,"),
     ("budget.trails=3", "field 'budget.trails' is unknown: did you mean 'trials'?"),
     ("budget.trials=many", "field 'budget.trials' is 'many', but must be a whole number"),
@@ -46,6 +48,8 @@ FIELDS = [
 
 DOMAINS = [
     ("inner_stps=3", "is unknown: did you mean 'inner_steps'?"),
+    ("order=secnd", "is 'secnd': did you mean 'second'? valid names are"),
+    ("inner_lr={modes: [serched]}", "holds 'serched': did you mean 'searched'?"),
     ("inner_steps=2.5", "is 2.5, but must be a whole number"),
     ("inner_steps=0", "is 0, but must be above 0"),
     ("inner_steps={low: 5, high: 1}", "has low 5 above high 1: swap them"),
@@ -77,6 +81,11 @@ IMAGES = [
         "ways is 5, but imagefolder: the validation split has 2 classes: lower ways",
     ),
     ("glyphs", "{ways: 5000}", "ways is 5000, but glyphs: the validation split has 129 classes"),
+    (
+        "omniglot, options: {root: mine, rotations: trian}",
+        "",
+        "rotations is 'trian', but must be one of .* .did you mean 'train'",
+    ),
     ("omniglot, options: {root: nowhere}", "", "root is '.*nowhere', but must be a folder with"),
     ("omniglot, options: {root: mine}", "", "mine has none of images_background.zip"),
     ("omniglot", "", "the data set 'omniglot' needs the option 'root'"),
@@ -111,6 +120,9 @@ COMMANDS = [
     ("export mine --to bundle", "'mine' is no study folder"),
     ("export mine --config-only yaml", "'mine' is no study folder"),
     ("export mine", "export needs --to DIR, a folder to write, or --config-only FORMAT"),
+    ("export mine --config-only yml", "format 'yml' is unknown: did you mean 'yaml'?"),
+    ("watch mine", "'mine' is no study folder: it has no study.yaml"),
+    ("watch nowhere --json", "study folder 'nowhere' doesn't exist: name one that"),
     ("learners mamll", "learner 'mamll' is unknown: did you mean 'maml'?"),
     ("backbones cnov", "backbone 'cnov' is unknown: did you mean 'conv'?"),
     ("data show glyhps", "data set 'glyhps' is unknown: did you mean 'glyphs'?"),
@@ -225,6 +237,23 @@ def unfinished(place: Path) -> Path:
     create_folder(config, {"name": "sinusoid", "fingerprint": "0"})
     create_study(config, storage_of(config), "minimize")
     return place / "study"
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "resume", "report"])
+def test_a_study_folder_is_misspelt(unfinished: Path, refused: Command, command: str) -> None:
+    assert "study folder 'stduy' doesn't exist: did you mean 'study'?" in refused(command, "stduy")
+
+
+@pytest.mark.parametrize(
+    ("line", "nearest"),
+    [("serach small.yaml", "'search'"), ("search small.yaml --trails 3", "--trials")],
+)
+def test_commands_and_options_are_suggested(
+    autometa: Command, place: Path, line: str, nearest: str
+) -> None:
+    ended = autometa(*shlex.split(line))
+    assert ended.code == 2
+    assert nearest in ended.err
 
 
 @pytest.mark.parametrize("options", [("--to", "bundle"), ("--config-only", "toml")])

@@ -29,9 +29,7 @@ PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy",
 def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
     """The whole command in a process of its own: check → finding."""
 
-    def run(
-        code: int, *more: str, files: int | None = None, **environment: str
-    ) -> dict[str, Finding]:
+    def run(*more: str, files: int | None = None, **environment: str) -> dict[str, Finding]:
         ended = subprocess.run(
             [sys.executable, "-m", "autometa.cli", "doctor", "--json", *more],
             capture_output=True,
@@ -42,9 +40,10 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
             if files
             else None,
         )
-        assert ended.returncode == code, ended
         assert not ended.stderr.strip()
-        return {each["check"]: Finding(**each) for each in json.loads(ended.stdout)}
+        findings = {each["check"]: Finding(**each) for each in json.loads(ended.stdout)}
+        assert ended.returncode == any(each.state == PROBLEM for each in findings.values())
+        return findings
 
     for name in (*PROXIES, "RAY_AUTH_MODE", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
@@ -52,7 +51,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
 
 
 def test_a_machine_that_runs_these_tests_is_sound(found: Callable[..., Any]) -> None:
-    here = found(0, "--ray")
+    here = found("--ray")
+    assert here["Ray starts"].state == OK
     for name in ("torch", "ray", "optuna", "nni"):
         assert here[name] == Finding(name, OK, version(name))
     assert here["Python"].found.startswith(sys.version.split()[0])
@@ -69,7 +69,6 @@ def test_what_is_wrong_with_a_machine_is_found(tmp_path: Path, found: Callable[.
     file = tmp_path / "file"
     file.touch()
     ill = found(
-        1,
         files=600,
         AUTOMETA_CACHE=str(file),
         RAY_TMPDIR=str(file / "ray"),
@@ -78,7 +77,7 @@ def test_what_is_wrong_with_a_machine_is_found(tmp_path: Path, found: Callable[.
         PYTHONIOENCODING="ascii",
     )
     problems = {name for name, each in ill.items() if each.state == PROBLEM}
-    assert problems == {"data cache", "disk of Ray", "open files", "terminal"}
+    assert problems >= {"data cache", "disk of Ray", "open files", "terminal"}
     assert "600" in ill["open files"].found
     assert "ulimit -n" in ill["open files"].advice
     assert ill["Ray's token"].state == WARNING

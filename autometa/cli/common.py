@@ -7,13 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-Space = Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")]
+from autometa.cli import complete
+
+Space = Annotated[
+    str,
+    typer.Argument(help="A YAML file, or the name of one of ours.", autocompletion=complete.spaces),
+]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Set any field; may be given many times."),
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Set any field; may be given many times.",
+        autocompletion=complete.fields,
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything.")]
-Folder = Annotated[Path, typer.Argument(help="A study folder.", metavar="FOLDER")]
+Folder = Annotated[
+    Path,
+    typer.Argument(help="A study folder.", metavar="FOLDER", autocompletion=complete.studies),
+]
 Storage = Annotated[
     str | None,
     typer.Option(envvar="AUTOMETA_STORAGE", help="Optuna storage URL, e.g. of a PostgreSQL."),
@@ -33,6 +46,13 @@ def console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(highlight=False, stderr=stderr)
+
+
+def steps() -> Any:
+    """Progress bars on the terminal behind stderr, if there is one: an observer and a context."""
+    from autometa.report.steps import StepsView
+
+    return StepsView(console(stderr=True))
 
 
 def configuration(space: str, assignments: list[str] | None, flags: dict[str, Any]) -> Any:

@@ -6,19 +6,34 @@ from typing import Annotated
 
 import typer
 
+from autometa.cli import complete
 from autometa.cli.common import console
 
 
-def learners(name: Annotated[str | None, typer.Argument()] = None) -> None:
-    """List the meta-learners, or one's hyper-parameters with their domains."""
+def learners(
+    name: Annotated[
+        str | None, typer.Argument(help="A learner.", autocompletion=complete.learners)
+    ] = None,
+) -> None:
+    """List the meta-learners, or one's hyper-parameters with their domains.
+
+    Example: autometa learners maml
+    """
     from autometa.learners import LEARNERS
     from autometa.report.listing import learner_table, names_table
 
     console().print(learner_table(name) if name else names_table("learner", LEARNERS))
 
 
-def backbones(name: Annotated[str | None, typer.Argument()] = None) -> None:
-    """List the backbone spaces, or one's choices for 28×28 images."""
+def backbones(
+    name: Annotated[
+        str | None, typer.Argument(help="A backbone space.", autocompletion=complete.backbones)
+    ] = None,
+) -> None:
+    """List the backbone spaces, or one's choices for 28×28 images.
+
+    Example: autometa backbones conv
+    """
     from autometa.backbones import BACKBONES
     from autometa.report.listing import backbone_table, names_table
 
@@ -26,7 +41,10 @@ def backbones(name: Annotated[str | None, typer.Argument()] = None) -> None:
 
 
 def spaces() -> None:
-    """List the search spaces that come with autometa."""
+    """List the search spaces that come with autometa, with their files.
+
+    Example: autometa spaces
+    """
     from autometa.config import shipped_spaces
 
     for name, path in shipped_spaces().items():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from autometa.cli import complete
 from autometa.cli.common import (
     Assignments,
     Dashboard,
@@ -19,15 +19,10 @@ from autometa.cli.common import (
     Storage,
     configuration,
     console,
+    steps,
 )
 from autometa.cli.running import AsJson, Output, Quiet, watched
 from autometa.errors import ConfigError
-
-
-class ConfigFormat(StrEnum):
-    YAML = "yaml"
-    JSON = "json"
-    TOML = "toml"
 
 
 def search(
@@ -48,7 +43,11 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Study folder; default: trials/NAME.")] = None,
     warm_start: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER", help="An earlier study to learn from; may be repeated."),
+        typer.Option(
+            metavar="FOLDER",
+            help="An earlier study to learn from; may be repeated.",
+            autocompletion=complete.studies,
+        ),
     ] = None,
     dashboard: Dashboard = None,
     dry_run: Annotated[
@@ -103,17 +102,27 @@ def resume(
 
 
 def report(folder: Folder, storage: Storage = None) -> None:
-    """Write report.html (one page, no network needed) and trials.csv."""
+    """Write report.html (one page, no network needed) and trials.csv.
+
+    Example: autometa report trials/first
+    """
     from autometa import api
 
-    typer.echo(f"report: {api.report(folder, storage)}")
+    with steps() as observer:
+        path = api.report(folder, storage, observer)
+    typer.echo(f"report: {path}")
 
 
 def export(
     folder: Folder,
     to: Annotated[Path | None, typer.Option(help="Folder to write the bundle to.")] = None,
     config_only: Annotated[
-        ConfigFormat | None, typer.Option(help="Print only the configuration, in this format.")
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Print only the configuration, as yaml, json or toml.",
+            autocompletion=complete.config_formats,
+        ),
     ] = None,
     pick: Annotated[
         str | None,
@@ -125,18 +134,22 @@ def export(
 
     RULE is `best`, `best under 50k parameters` (or macs, ms, ece; several joined by `and`) or
     `smallest within 1 point`. What isn't the winner has no meta-test score.
+
+    Example: autometa export trials/first --to ../my_project/best
     """
     from autometa import api
 
     if config_only:
-        from autometa.export.configuration import render
+        from autometa.export.configuration import check_format, render
 
+        check_format(config_only)
         model = api.model_of(api.load_study(folder, storage), pick)
-        typer.echo(render(model, config_only.value), nl=False)
+        typer.echo(render(model, config_only), nl=False)
         return
     if to is None:
         raise ConfigError("export needs --to DIR, a folder to write, or --config-only FORMAT")
-    bundle = api.export(folder, to, storage, pick)
+    with steps() as observer:
+        bundle = api.export(folder, to, storage, pick, observer)
     typer.echo(f"bundle: {bundle}")
     typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
 
@@ -148,9 +161,10 @@ def _shown(dashboard: bool | None) -> bool:
 def _dry_run(config: Any, output: Output) -> None:
     from autometa.report.listing import size_estimate, space_table
     from autometa.search.earlier import read_earlier
-    from autometa.search.plan import plan
+    from autometa.search.run import prepared
 
-    planned = plan(config)
+    with steps() as observer:
+        planned = prepared(config, observer)
     earlier = read_earlier(planned.config, planned.space)
     if output.as_json:
         typer.echo(json.dumps({"event": "dry_run", "config": planned.config.public()}))

@@ -10,7 +10,7 @@ from autometa.config.parts import (
     SpaceConfig,
     SupernetConfig,
 )
-from autometa.config.study import StudyConfig, parse_config, without_password
+from autometa.config.study import StudyConfig, field_names, parse_config, without_password
 
 __all__ = [
     "BaselineConfig",
@@ -22,6 +22,7 @@ __all__ = [
     "StudyConfig",
     "SupernetConfig",
     "assign",
+    "field_names",
     "load_config",
     "parse_config",
     "shipped_spaces",

@@ -221,6 +221,9 @@ def _sentence(error: ValidationError) -> str:
         return f"field {field!r} is unknown: {suggestion(name, _fields_at(parents))}"
     if not field:
         return message
+    if first["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        return f"field {field!r} is {first['input']!r}: {suggestion(str(first['input']), names)}"
     rule = RULES.get(first["type"], message[0].lower() + message[1:])
     rule = rule.replace("input should", "it should").replace("string should", "it should")
     return f"field {field!r} is {first['input']!r}, but {rule}"
@@ -230,7 +233,23 @@ def _fields_at(parents: list[str]) -> list[str]:
     """Names of the fields of the part that the path leads to."""
     model: type[BaseModel] = StudyConfig
     for name in parents:
-        below = model.model_fields[name].annotation if name in model.model_fields else None
-        candidates = [below, *getattr(below, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        field = model.model_fields.get(name)
+        below = _part(field.annotation) if field else None
+        assert below is not None, "pydantic has found the part"
+        model = below
     return list(model.model_fields)
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """The part that a field holds, if it is one."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def field_names(model: type[BaseModel] = StudyConfig) -> list[str]:
+    """``seed``, ``budget.trials``: every field that takes a value."""
+    found = []
+    for name, field in model.model_fields.items():
+        part = _part(field.annotation)
+        found += [f"{name}.{below}" for below in field_names(part)] if part else [name]
+    return found

@@ -18,6 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from autometa.errors import DataError
 
+from .progress import tracked
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _THREADS = 8
 _BROKEN_ZIP = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -133,6 +135,6 @@ def decode(tree: Tree, names: Sequence[str], convert: Callable[[Image.Image], Pi
         stacked[index] = one(names[index])
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(fill, range(1, len(names))):
+        for _ in tracked(pool.map(fill, range(1, len(names))), len(names) - 1):
             pass  # raises what went wrong
     return stacked

@@ -26,6 +26,7 @@ from .cache import cached
 from .dataset import Device
 from .images import ImageDataset, ImageSplit
 from .options import check, option
+from .progress import tracked
 from .task import SPLITS, stream
 
 GENERATOR_VERSION = 1
@@ -81,13 +82,15 @@ def _draw(options: Options, faces: Sequence[fonts.Face]) -> ImageSplit:
     chosen = _characters(faces[0])
     generator = stream(options.seed, "glyphs")
     side = 2 * options.image_size
-    glyphs = [_in_faces(character, faces, side) for character in chosen]
+    drawn = tracked(chosen, len(chosen))
+    glyphs = [_in_faces(character, faces, side) for character in drawn]
     firsts = np.cumsum([0] + [len(each) for each in glyphs[:-1]])
     sizes = torch.tensor([len(each) for each in glyphs])
     picks = torch.rand(len(chosen), options.instances, generator=generator) * sizes[:, None]
     rows = torch.from_numpy(firsts)[:, None] + picks.long()
     sources = torch.from_numpy(np.stack([face for each in glyphs for face in each]))
-    parts = [_distort(sources[part], generator) for part in torch.split(rows.flatten(), _BATCH)]
+    batches = torch.split(rows.flatten(), _BATCH)
+    parts = [_distort(sources[part], generator) for part in tracked(batches, len(batches))]
     return ImageSplit(
         torch.cat(parts),
         (options.instances,) * len(chosen),

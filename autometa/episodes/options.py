@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from autometa.errors import DataError
+from autometa.errors import DataError, nearest
 
 _KINDS: dict[Any, tuple[Any, str]] = {
     int: (int, "a whole number"),
@@ -43,7 +43,9 @@ def _broken_rule(
     value: Any, hint: Any, *, low: float | None, high: float | None, meaning: str
 ) -> str | None:
     if get_origin(hint) is Literal and value not in get_args(hint):
-        return f"one of {', '.join(map(repr, get_args(hint)))}"
+        near = nearest(str(value), map(str, get_args(hint)))
+        hinted = f" (did you mean {near!r}?)" if near else ""
+        return f"one of {', '.join(map(repr, get_args(hint)))}{hinted}"
     if hint in _KINDS and (not isinstance(value, _KINDS[hint][0]) or isinstance(value, bool)):
         return f"{_KINDS[hint][1]} ({meaning})"
     if low is not None and value is not None and value < low:

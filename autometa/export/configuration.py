@@ -27,7 +27,21 @@ def render(values: dict[str, Any], form: str) -> str:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     if form == "toml":
         return tomli_w.dumps(_without_none(values))
-    raise ConfigError(f"format {form!r} is unknown: {suggestion(form, FORMATS)}")
+    raise _unknown(form)
+
+
+def check_format(form: str) -> None:
+    """Refuse what :func:`render` can't write.
+
+    Raises:
+        ConfigError: The format is unknown.
+    """
+    if form not in FORMATS:
+        raise _unknown(form)
+
+
+def _unknown(form: str) -> ConfigError:
+    return ConfigError(f"format {form!r} is unknown: {suggestion(form, FORMATS)}")
 
 
 def _without_none(value: Any) -> Any:

@@ -88,13 +88,14 @@ class LiveView:
 
 def header(board: Board, width: int) -> Text:
     """Name, trials and time of their budgets, time left; a narrow terminal gets less of it."""
-    budget, left = board.config.budget, board.time_left_s
+    budget = board.config.budget
     bar = bar_text(board.done, budget.trials, "cyan")
     trials = f"{board.done}/{budget.trials} trials"
-    whole = f" of {duration(budget.time)}" if budget.time is not None else ""
+    searching = board.phase is None or not board.lines  # what follows the trials has no budget
+    whole = f" of {duration(budget.time)}" if budget.time is not None and searching else ""
     time_ = f"  {duration(board.spent_s)}{whole}"
-    searching = board.phase is None and left is not None
-    left_ = f"  about {duration(left)} left" if searching and left is not None else ""
+    left = None if board.phase else board.time_left_s
+    left_ = "" if left is None else f"  about {duration(left)} left"
     name = (board.config.name, "bold")
     return _fitting(
         width,

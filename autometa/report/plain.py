@@ -19,6 +19,9 @@ from autometa.report.text import (
 from autometa.search.events import Event, Phase, SearchStarted, TrialEnded
 from autometa.search.study import COMPLETE, REJECTED
 
+MOST_LINES = 10
+"""Of a phase whose pieces are many."""
+
 
 class PlainView:
     """Prints without colours and control codes; rejected trials are only counted."""
@@ -26,6 +29,7 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._board = Board()
+        self._part = ("", 0)
 
     def __enter__(self) -> PlainView:
         return self
@@ -52,7 +56,15 @@ class PlainView:
             case Phase():
                 if concluding:
                     self._print(f"trials: {counts_text(self._board.counts)}")
-                self._print(phase_text(event))
+                if self._tells(event):
+                    self._print(phase_text(event))
+
+    def _tells(self, phase: Phase) -> bool:
+        """Of many pieces of work only each tenth of them is a line."""
+        part = (phase.title, MOST_LINES * phase.done // max(phase.total, 1))
+        news = phase.total <= MOST_LINES or part != self._part
+        self._part = part
+        return news
 
     def _heading(self, event: SearchStarted) -> str:
         budget, resources = event.config.budget, event.config.resources

@@ -157,6 +157,9 @@ def _typed(field: str, value: Any, domain: Domain, default: Any) -> Any:
     """The value, if it has the type of the hyper-parameter (whole numbers serve as reals)."""
     if isinstance(domain, Choice) and isinstance(domain.options[0], bool | str):
         if not any(_same(value, option) for option in domain.possible):
+            if isinstance(value, str):
+                known = [each for each in domain.possible if isinstance(each, str)]
+                raise ConfigError(f"{field} is {value!r}: {suggestion(value, known)}")
             raise ConfigError(f"{field} is {value!r}, but must be one of {domain.possible}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from autometa.config import StudyConfig, parse_config
-from autometa.errors import ConfigError, StudyError
+from autometa.errors import ConfigError, StudyError, nearest
 
 CHECKPOINTS = Path("checkpoints")
 LOOK_S = 1.0
@@ -138,7 +138,8 @@ class StudyFolder:
         if not self.path.is_dir():
             wrong = "is no folder" if self.path.exists() else "doesn't exist"
             raise StudyError(
-                f"study folder {str(self.path)!r} {wrong}: name one that `autometa search` made"
+                f"study folder {str(self.path)!r} {wrong}: {self._nearest()}"
+                "name one that `autometa search` made"
             )
         try:
             manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -152,6 +153,12 @@ class StudyFolder:
         if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
             raise StudyError(f"{path} is damaged: it holds no study configuration")
         return manifest
+
+    def _nearest(self) -> str:
+        """A study beside this path whose name is like it."""
+        others = {each.parent.name for each in self.path.parent.glob("*/study.yaml")}
+        near = nearest(self.path.name, others)
+        return f"did you mean {str(self.path.with_name(near))!r}? " if near else ""
 
     def config(self) -> StudyConfig:
         """The study's configuration, its folder being this one.

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from autometa.config import StudyConfig, parse_config
+from autometa.episodes.progress import listening
 from autometa.errors import StudyError
 from autometa.search.cluster import Cluster
 from autometa.search.earlier import read_earlier, to_text
-from autometa.search.events import Observer, SearchStarted, ignore
+from autometa.search.events import Observer, Phase, SearchStarted, ignore
 from autometa.search.folder import StudyFolder, create_folder
-from autometa.search.plan import plan
+from autometa.search.plan import Plan, plan
 from autometa.search.study import (
     counted,
     create_study,
@@ -33,7 +34,7 @@ def search(
         UserError: Bad input; nothing is left behind.
         Interrupted: Stopped by the user; the study folder can be resumed.
     """
-    planned = plan(config)
+    planned = prepared(config, observer)
     earlier = read_earlier(planned.config, planned.space)
     folder = create_folder(
         planned.config,
@@ -52,6 +53,13 @@ def search(
             raise
         drive(planned, folder, study, observer, links)
     return folder
+
+
+def prepared(config: StudyConfig, observer: Observer) -> Plan:
+    """The plan of a study; whoever watches sees how far its data are."""
+    name = config.data.name
+    with listening(lambda done, total: observer(Phase("data", done, total, name))):
+        return plan(config)
 
 
 def resume(
@@ -77,7 +85,7 @@ def resume(
         if config.storage is not None or not home.untouched():
             raise
         study = None  # its process died before the first trial was proposed
-    planned = plan(config)
+    planned = prepared(config, observer)
     known = home.manifest().get("data", {}).get("fingerprint")
     if known != planned.data.fingerprint:
         raise StudyError(

@@ -135,4 +135,4 @@ def test_parquet_reads_back(make_study: Make, tmp_path: Path) -> None:
     assert back["mixed"].isna().tolist()[:3] == [False, False, True]
     for name in ("number", "score", "inner_lr[1][2]"):
         pd.testing.assert_series_equal(back[name], frame[name])
-    assert [path.name for path in tmp_path.iterdir()] == ["trials.parquet"]
+    assert [path.name for path in tmp_path.glob("*parquet*")] == ["trials.parquet"]

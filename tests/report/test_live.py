@@ -107,6 +107,13 @@ def test_plain_phases_come_after_the_counts_of_all_ends() -> None:
     ]
 
 
+def test_data_come_before_the_search_and_many_pieces_are_told_by_tenths() -> None:
+    data: list[Event] = [Phase("data", done, 400, "glyphs") for done in range(1, 401)]
+    lines = plain_lines([*data, *some_events()])
+    assert lines[:11] == [f"data {max(1, 40 * tenth)}/400 glyphs" for tenth in range(11)]
+    assert lines[11].startswith("study demo: 4 trials")
+
+
 def test_errors_are_minimised_and_no_percentages() -> None:
     lines = plain_lines(
         [
@@ -156,7 +163,7 @@ def test_the_live_header_has_time_left_dashboard_and_best() -> None:
     assert lines[3].strip() == "best 61.2 ± 2.1 %  maml-conv-000  1 min 40 s ago"
     view(Phase("finalists", 3, 6, "maml-conv-000-seed1"))
     lines = rendered(view, console)
-    assert "left" not in lines[0]
+    assert lines[0].strip() == "demo  ━━━━╌╌ 3/4 trials  1 min 40 s"
     assert any(line.strip() == "━━━╌╌╌  finalists 3/6 maml-conv-000-seed1" for line in lines)
 
 
