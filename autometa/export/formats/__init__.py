@@ -1,0 +1,7 @@
+"""The formats that a winner is exported in, one file each; see ``base.py`` for the contract."""
+
+from autometa.registry import Registry
+
+FORMATS = Registry("format", "autometa.formats", {})
+
+__all__ = ["FORMATS"]
