@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,23 +38,19 @@ class Cell:
         return [self.method, f"Conv4-{self.width}", side, *numbers]
 
 
-def contestants(cell: Cell, params: Params, batch: Task) -> dict[str, Step]:
-    """The peers that have the method, by name."""
+def contestants(cell: Cell, params: Params, batch: Task, peers: Sequence[str]) -> dict[str, Step]:
+    """Those of the peers that have the method, by name."""
+    makers: dict[str, Callable[[Cell, Params, Task], Step]] = {"learn2learn": learn2learn}
     match cell.method:
         case "MAML":
-            return {
-                "learn2learn": learn2learn(cell, params, batch),
-                "higher": higher(cell, params, batch),
-                "torchopt": torchopt(cell, params, batch),
-            }
+            makers |= {"higher": higher, "torchopt": torchopt}
         case "MAML++":
-            return {"learn2learn": learn2learn_mamlpp(cell, params, batch)}
+            makers = {"learn2learn": learn2learn_mamlpp}
         case "ProtoNet":
-            return {"learn2learn": learn2learn_protonet(cell, params, batch)}
+            makers = {"learn2learn": learn2learn_protonet}
         case "R2-D2":
-            return {}
-        case _:
-            return {"learn2learn": learn2learn(cell, params, batch)}
+            makers = {}
+    return {name: make(cell, params, batch) for name, make in makers.items() if name in peers}
 
 
 def network(cell: Cell, params: Params) -> tuple[nn.Module, nn.Module]:

@@ -23,10 +23,13 @@ OPTREE, GRAPHVIZ = "optree-0.20.0", "graphviz-0.21"  # which torchopt imports
 CYTHON = "cython-3.3.1"
 
 
-def install() -> None:
-    """Fetch the peers from the package index, once, and make them importable."""
+OTHERS = (HIGHER, TORCHOPT, OPTREE, GRAPHVIZ)
+
+
+def install(others: tuple[str, ...] = OTHERS) -> None:
+    """Fetch learn2learn and others from the package index, once, and make them importable."""
     FOLDER.mkdir(exist_ok=True)
-    for release in (HIGHER, TORCHOPT, OPTREE, GRAPHVIZ):
+    for release in others:
         if not (FOLDER / release.partition("-")[0]).exists():
             _pip("install", "--target", str(FOLDER), _requirement(release))
     if not (FOLDER / LEARN2LEARN).exists():

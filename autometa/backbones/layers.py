@@ -1,8 +1,9 @@
 """Layers that are exact under ``torch.func`` and ``vmap``; torch only, so bundles copy this file.
 
-Under a transform, normalisation is written with elementary operations: torch's batching rules for
-the double backward of its own batch, group and layer norms give wrong meta-gradients
-(pytorch/functorch issue 534). Elsewhere torch's own operators do the same in a third of the time,
+Torch's batching rules for the double backward of its own batch, group and layer norms give wrong
+meta-gradients (pytorch/functorch issue 534). So batch norm has derivatives of its own, which pass
+over the numbers a third as often as those of elementary operations would, and group norm is written
+with these under a transform. Elsewhere torch's own operators take the values and first derivatives,
 and on a CPU they, and pooling after them, are several times faster with the channels last.
 There are no running statistics: a batch is normalised by itself, as in MAML's reference code.
 """
@@ -48,15 +49,10 @@ class BatchNorm(_Affine):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if _plain() and x.numel() > self.channels:  # torch's refuses a channel of one number
-            found: Tensor = _Normalised.apply(  # type: ignore[no-untyped-call]
-                _laid_out(x), self.weight, self.bias
-            )
-            return found
-        of_channel = (0, *range(2, x.dim()))
-        centred = x - x.mean(of_channel, keepdim=True)
-        variance = centred.square().mean(of_channel, keepdim=True)
-        return self.affine(centred * torch.rsqrt(variance + EPSILON))
+        x = _laid_out(x) if _plain() else x
+        parts = (each[None] for each in (x, self.weight, self.bias))
+        found: Tensor = _Normalised.apply(*parts)[0][0]  # type: ignore[no-untyped-call]
+        return found
 
 
 class GroupNorm(_Affine):
@@ -88,72 +84,162 @@ def _laid_out(x: Tensor) -> Tensor:
 
 
 class _Normalised(torch.autograd.Function):
-    """``F.batch_norm`` by the batch's statistics; what differs is its second derivative."""
+    """Batch normalisation of [G, B, C, …] in G groups, and mean and 1 / √(variance + ε) [G, C]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y, mean, rstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if _single(x):
+            of_one = (x[0], weight[0], bias[0])
+            found = torch.native_batch_norm(*of_one, None, None, True, 0.0, EPSILON)
+            return tuple(each[None] for each in found)  # type: ignore[return-value]
+        variance, mean = torch.var_mean(x, _within(x), correction=0)
+        rstd = (variance + EPSILON).rsqrt()
+        scale = weight * rstd
+        return torch.addcmul(_along(bias - mean * scale, x), x, _along(scale, x)), mean, rstd
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        (x, weight, _), (_, mean, rstd) = inputs, output
+        ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(x, weight, mean, rstd)
-        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _NormalisedSlope.apply(*grads, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return _NormalisedSlope.apply(grads[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> Any:
+        return _by_groups(_Normalised, info, in_dims, given)
 
 
 class _NormalisedSlope(torch.autograd.Function):
-    """The gradient of batch normalisation (Ioffe & Szegedy, 2015, section 3), and its own.
+    """The gradient of batch normalisation (Ioffe & Szegedy, 2015, section 3).
 
     With x̂ = (x − μ) r and means over what a channel's statistics are of, it is
-    g_x = w r (g − mean(g) − x̂ mean(g x̂)), g_w = Σ g x̂ and g_b = Σ g. The derivative of
-    ⟨v, g_x⟩ + ⟨u, g_w⟩ + ⟨t, g_b⟩ in g, x and w follows by the chain rule through x̂ and r. Torch's
-    goes through a dozen more tensors of the input's size, and takes twice as long.
+    g_x = w r (g − mean(g) − x̂ mean(g x̂)), g_w = Σ g x̂ and g_b = Σ g.
     """
 
     @staticmethod
-    def forward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         g, x, weight, mean, rstd = given
-        slopes = torch.ops.aten.native_batch_norm_backward(
-            g, x, weight, None, None, mean, rstd, True, EPSILON, [True, True, True]
-        )
-        ctx.save_for_backward(*given, *slopes[1:])
-        return slopes  # type: ignore[no-any-return]
+        if _single(x):
+            of_one = (each[0] for each in (g, x, weight))
+            found = torch.ops.aten.native_batch_norm_backward(
+                *of_one, None, None, mean[0], rstd[0], True, EPSILON, [True, True, True]
+            )
+            return tuple(each[None] for each in found)
+        g_b = g.sum(_within(x))
+        g_w = ((g * x).sum(_within(x)) - mean * g_b) * rstd
+        scale, n = weight * rstd, x[0, :, 0].numel()
+        of_x = -scale * rstd * g_w / n
+        g_x = torch.addcmul(_along(-scale * g_b / n - of_x * mean, x), g, _along(scale, x))
+        return g_x.addcmul_(x, _along(of_x, x)), g_w, g_b
 
     @staticmethod
-    def backward(ctx: Any, v: Tensor, u: Tensor, t: Tensor) -> Any:
-        g, x, w, mean, r, g_w, g_b = ctx.saved_tensors
-        if torch.is_grad_enabled():  # then these may not be constants
-            mean, r, g_w, g_b = _statistics(g, x)
-        (v, g, x), shape = (_rows(each) for each in (v, g, x)), x.movedim(1, -1).shape
-        n = len(x)
-        centred = x - mean
-        of_g, of_g_x = g_b / n, g_w / n
-        of_v, of_v_g = v.mean(0), (v * g).mean(0)
-        of_v_x = (v * centred).mean(0) * r
-        cross = of_v_g - of_v * of_g - of_v_x * of_g_x
-        along = u - w * r * of_v_x
-        # Each is a sum of v, g and x̂ with one factor a channel.
-        of_slope = u * of_g - w * r * (of_g_x * of_v + of_v_x * of_g)
-        of_slope_x = (u - 2 * w * r * of_v_x) * of_g_x
-        in_g = torch.addcmul(t - w * r * of_v, v, w * r).addcmul_(centred, r * along)
-        in_x = torch.addcmul(-r * of_slope, v, -w * r * r * of_g_x).addcmul_(g, r * along)
-        in_x.addcmul_(centred, -r * r * (of_slope_x + w * r * cross))
-        in_w = n * r * cross
-        back = (each.view(shape).movedim(-1, 1) for each in (in_g, in_x))
-        return *back, in_w, None, None
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        found = _NormalisedCurve.apply(*ctx.saved_tensors, *grads)  # type: ignore[no-untyped-call]
+        return *found, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> Any:
+        return _by_groups(_NormalisedSlope, info, in_dims, given)
 
 
-def _statistics(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and 1 / √(variance + ε) of the channels, and the gradients g_w and g_b, [C] each."""
-    g, x = _rows(g), _rows(x)
-    mean = x.mean(0)
-    rstd = ((x - mean).square().mean(0) + EPSILON).rsqrt()
-    return mean, rstd, (g * (x - mean) * rstd).sum(0), g.sum(0)
+class _NormalisedCurve(torch.autograd.Function):
+    """The derivative of ⟨v, g_x⟩ + ⟨u, g_w⟩ + ⟨t, g_b⟩ in g, x and w: the chain rule through x̂, r.
+
+    Torch's goes through a dozen more tensors of the input's size, and takes twice as long.
+    """
+
+    @staticmethod
+    def forward(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _curve(*given)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        known = (*ctx.saved_tensors[:3], *ctx.saved_tensors[7:])
+        pull_back = torch.func.vjp(_curve_of, *known)[1]
+        of_g, of_x, of_weight, *of_along = pull_back(grads)
+        return of_g, of_x, of_weight, None, None, None, None, *of_along
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> Any:
+        return _by_groups(_NormalisedCurve, info, in_dims, given)
+
+
+def _curve_of(g: Tensor, x: Tensor, w: Tensor, *along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_curve` without what is known already."""
+    mean = x.mean(_within(x))
+    rstd = ((x - _along(mean, x)).square().mean(_within(x)) + EPSILON).rsqrt()
+    g_w = (g * (x - _along(mean, x))).sum(_within(x)) * rstd
+    return _curve(g, x, w, mean, rstd, g_w, g.sum(_within(x)), *along)
+
+
+def _curve(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    g, x, w, mean, r, g_w, g_b, v, u, t = given
+    shape = x.movedim(2, -1).shape
+    g, x, v = (_rows(each) for each in (g, x, v))
+    n = x.shape[1]
+    of_g, of_g_x = g_b / n, g_w / n
+    of_v, of_v_g = v.mean(1), (v * g).mean(1)
+    of_v_x = ((v * x).mean(1) - mean * of_v) * r
+    cross = of_v_g - of_v * of_g - of_v_x * of_g_x
+    along = u - w * r * of_v_x
+    # Each is a sum of v, g and x − μ with one factor a channel.
+    of_slope = u * of_g - w * r * (of_g_x * of_v + of_v_x * of_g)
+    of_slope_x = (u - 2 * w * r * of_v_x) * of_g_x
+    in_g_of_x, in_x_of_x = r * along, -r * r * (of_slope_x + w * r * cross)
+    in_g = torch.addcmul(_row(t - w * r * of_v - mean * in_g_of_x), v, _row(w * r))
+    in_g = in_g.addcmul(x, _row(in_g_of_x))
+    in_x = torch.addcmul(_row(-r * of_slope - mean * in_x_of_x), v, _row(-w * r * r * of_g_x))
+    in_x = in_x.addcmul(g, _row(r * along)).addcmul(x, _row(in_x_of_x))
+    back = [each.view(shape).movedim(-1, 2) for each in (in_g, in_x)]
+    return back[0], back[1], n * r * cross
+
+
+def _by_groups(
+    function: Any, info: Any, in_dims: tuple[int | None, ...], given: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """A function of groups under ``vmap``: as many groups more."""
+    size = info.batch_size
+    folded = [
+        each.expand(size, *each.shape) if dim is None else each.movedim(dim, 0)
+        for each, dim in zip(given, in_dims, strict=True)
+    ]
+    found = function.apply(*(each.flatten(0, 1) for each in folded))
+    return tuple(each.unflatten(0, (size, -1)) for each in found), (0,) * len(found)
+
+
+def _single(x: Tensor) -> bool:
+    """Whether torch's own operators can do it; they refuse a channel of one number."""
+    return len(x) == 1 and x[0, :, 0].numel() > 1
+
+
+def _within(x: Tensor) -> list[int]:
+    """The dimensions that statistics of [G, B, C, …] go over."""
+    return [1, *range(3, x.dim())]
+
+
+def _along(numbers: Tensor, x: Tensor) -> Tensor:
+    """[G, C] → [G, 1, C, 1, …]."""
+    return numbers.view(len(numbers), 1, -1, *[1] * (x.dim() - 3))
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[B, C, …] → [n, C], a view where the channels are last in memory."""
-    return x.movedim(1, -1).reshape(-1, x.shape[1])
+    """[G, B, C, …] → [G, n, C], a view where the channels are last in memory."""
+    return x.movedim(2, -1).flatten(1, -2)
+
+
+def _row(numbers: Tensor) -> Tensor:
+    return numbers[:, None]
 
 
 class ConvBlock(nn.Module):

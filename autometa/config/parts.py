@@ -220,9 +220,12 @@ class ResourcesConfig(Part):
         1, description="trials that are one program where that pays: they differ in numbers only"
     )
 
-    strategy: Literal["auto", "measured", "loop", "threads", "vmap"] = Field(
+    strategy: Literal["auto", "measured", "loop", "threads", "vmap", "streams"] = Field(
         "auto",
         description="how a batch of tasks runs; measured: each trial tries all when it begins",
+    )
+    precision: Literal["float32", "tf32"] = Field(
+        "float32", description="how exactly a GPU multiplies; tf32 is faster and rounds to 10 bits"
     )
 
     @property

@@ -81,11 +81,15 @@ def evaluate_cohort(
     parts = MemberParts()
     found: list[Results] = []
     for drawn in batches(source, tasks, generator, batch):
+        ways = drawn.ways
 
-        def scores(learner: Learner[Any], params: Params, drawn: Task = drawn) -> Results:
-            return task_scores(learner, params, batch=drawn, strategy=VMAP)
+        def scores(
+            learner: Learner[Any], params: Params, *tensors: Tensor, ways: int = ways
+        ) -> Results:
+            return task_scores(learner, params, batch=Task.of(tensors, ways), strategy=VMAP)
 
-        found.append(parts(scores, learners, params))
+        scored = parts(scores, learners, params, *drawn.tensors, key=("scores", ways))
+        found.append({name: value.clone() for name, value in scored.items()})
     return [
         evaluation([{name: value[member] for name, value in each.items()} for each in found])
         for member in range(len(learners))
@@ -174,11 +178,18 @@ class Cohort:
         def attempt() -> tuple[Params, Results]:
             members, split = self._sparing.parts
 
-            def one(learner: Learner[Any], params: Params) -> tuple[Params, Results]:
-                return split(learner, params, batch=batch, strategy=VMAP, moment=moment)
+            def one(
+                learner: Learner[Any], params: Params, noise: Tensor, *tensors: Tensor
+            ) -> tuple[Params, Results]:
+                now, tasks = Moment(moment.progress, noise), Task.of(tensors, batch.ways)
+                return split(learner, params, batch=tasks, strategy=VMAP, moment=now)
 
-            found: tuple[Params, Results] = members(one, self.learners, self._params)
-            return found
+            learners = self.learners
+            key = (learners[0].stage(moment.progress), split.most, batch.ways)
+            grads, metrics = members(
+                one, learners, self._params, moment.noise, *batch.tensors, key=key
+            )
+            return grads, {name: value.clone() for name, value in metrics.items()}
 
         return self._sparing.run(self._every[0].recomputing() is not None, attempt)
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autometa.engine.strategies import Results, task_scores
+from autometa.engine.recording import Recorder
+from autometa.engine.strategies import RECORDABLE, Results, task_scores
 from autometa.episodes.task import Task, TaskSource
 from autometa.learners.base import Learner, Params
 
@@ -56,12 +57,18 @@ def meta_evaluate(
     Raises:
         ValueError: ``tasks`` or ``batch`` is below 1, or the strategy is unknown.
     """
-    return evaluation(
-        [
-            task_scores(learner, params, batch=drawn, strategy=strategy)
-            for drawn in batches(source, tasks, generator, batch)
-        ]
-    )
+    recorder, found = Recorder(), list[Results]()
+    for drawn in batches(source, tasks, generator, batch):
+        ways = drawn.ways
+
+        def scores(params: Params, *tensors: Tensor, ways: int = ways) -> Results:
+            drawn = Task.of(tensors, ways)
+            return task_scores(learner, params, batch=drawn, strategy=strategy)
+
+        key = (learner, strategy, ways) if strategy in RECORDABLE else None
+        scored = recorder(key, scores, params, *drawn.tensors)
+        found.append({name: value.clone() for name, value in scored.items()})
+    return evaluation(found)
 
 
 def batches(

@@ -7,7 +7,7 @@ hyper-parameters. Whatever is computed is batched over it, each member's part by
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from autometa.engine.convolutions import BatchedConvolutions
 from autometa.engine.halving import Halving
+from autometa.engine.recording import Recorder
 from autometa.learners.base import Hyper, Learner, Params
 from autometa.learners.domains import Float
 from autometa.learners.rates import RateVector
@@ -23,7 +25,8 @@ from autometa.learners.rates import RateVector
 OUTER = ("meta_lr", "meta_weight_decay")
 """Numbers that only the outer optimizer asks for."""
 
-Function = Callable[[Learner[Any], Params], Any]
+Function = Callable[..., Any]
+"""Of a learner, its meta-parameters, and tensors that are the same for all."""
 
 
 def batched(hyper_type: type[Hyper]) -> list[str]:
@@ -64,20 +67,35 @@ def stacked(params: Iterable[Params]) -> Params:
     return {name: torch.stack([each[name] for each in every]) for name in every[0]}
 
 
-def over_members(function: Function, learners: Sequence[Learner[Any]], params: Params) -> Any:
+def over_members(
+    function: Function,
+    learners: Sequence[Learner[Any]],
+    params: Params,
+    *shared: Tensor,
+    recorder: Recorder | None = None,
+    key: Hashable = None,
+) -> Any:
     """``function`` of every learner and its meta-parameters; its tensors with P first.
 
     Args:
         learners: P of them, for which :func:`check_members` is content.
         params: Stacked, [P, …].
+        shared: What else the function is given.
+        recorder: Replays it on a GPU; ``key`` is what the function does, None if that may change.
     """
     first = learners[0]
 
-    def one(params: Params, numbers: dict[str, Tensor]) -> Any:
-        return function(_with(first, numbers), params)
+    def run(params: Params, numbers: dict[str, Tensor], *shared: Tensor) -> Any:
+        def one(params: Params, numbers: dict[str, Tensor]) -> Any:
+            return function(_with(first, numbers), params, *shared)
 
-    like = next(iter(params.values()))
-    return torch.func.vmap(one)(params, _differing(learners, like))
+        with BatchedConvolutions():
+            return torch.func.vmap(one)(params, numbers)
+
+    numbers = _differing(learners, next(iter(params.values())))
+    if recorder is None or key is None:
+        return run(params, numbers, *shared)
+    return recorder((first, key), run, params, numbers, *shared)
 
 
 def _differing(learners: Sequence[Learner[Any]], like: Tensor) -> dict[str, Tensor]:
@@ -99,9 +117,23 @@ def _with(learner: Learner[Any], numbers: dict[str, Tensor]) -> Learner[Any]:
 
 
 class MemberParts(Halving):
-    """:func:`over_members` in parts of the members, where all at once take too much memory."""
+    """:func:`over_members` in parts of the members, where all at once take too much memory.
 
-    def __call__(self, function: Function, learners: Sequence[Learner[Any]], params: Params) -> Any:
+    What it gives lasts until the next call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recorder = Recorder()
+
+    def __call__(
+        self,
+        function: Function,
+        learners: Sequence[Learner[Any]],
+        params: Params,
+        *shared: Tensor,
+        key: Hashable = None,
+    ) -> Any:
         """As :func:`over_members`.
 
         Raises:
@@ -109,15 +141,21 @@ class MemberParts(Halving):
         """
         count = len(learners)
 
+        def of(start: int, size: int) -> Any:
+            return over_members(
+                function,
+                learners[start : start + size],
+                {name: value[start : start + size] for name, value in params.items()},
+                *shared,
+                recorder=self._recorder,
+                key=key,
+            )
+
         def attempt(size: int) -> Any:
-            parts = [
-                over_members(
-                    function,
-                    learners[start : start + size],
-                    {name: value[start : start + size] for name, value in params.items()},
-                )
-                for start in range(0, count, size)
-            ]
+            if size >= count:
+                return of(0, count)
+            # Copies, since the next part may be a replay of the same recording.
+            parts = [tree_map(torch.clone, of(start, size)) for start in range(0, count, size)]
             return tree_map(lambda *tensors: torch.cat(tensors), *parts)
 
         return self.run(count, attempt)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from autometa.engine.halving import Halving, Sparing
-from autometa.engine.strategies import meta_gradient
+from autometa.engine.recording import Recorder
+from autometa.engine.strategies import RECORDABLE, meta_gradient
 from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Moment, Params
 
@@ -19,8 +20,12 @@ class SplitGradient(Halving):
 
     It begins with whole batches. When memory runs out the parts are halved, for this batch and all
     that follow; when one task alone is too much, that is the error of it. The same numbers come
-    out, but for rounding.
+    out, but for rounding. On a GPU it is recorded once and replayed.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recorder = Recorder()
 
     def __call__(
         self,
@@ -42,8 +47,8 @@ class SplitGradient(Halving):
 
         return self.run(len(batch.query_y), attempt)
 
-    @staticmethod
     def _in_parts(
+        self,
         learner: Learner[Any],
         params: Params,
         batch: Task,
@@ -53,17 +58,31 @@ class SplitGradient(Halving):
     ) -> tuple[Params, dict[str, Tensor]]:
         tasks = len(batch.query_y)
         if size == tasks:
-            return meta_gradient(learner, params, batch=batch, strategy=strategy, moment=moment)
+            return self._recorded(learner, params, batch, strategy, moment)
         grads: Params = {}
         metrics: dict[str, Tensor] = {}
         for part, noise in _parts(batch, moment.noise, size):
             share = len(part.query_y) / tasks
             now = Moment(moment.progress, noise)
-            found = meta_gradient(learner, params, batch=part, strategy=strategy, moment=now)
+            found = self._recorded(learner, params, part, strategy, now)
             for total, each in zip((grads, metrics), found, strict=True):
                 for name, value in each.items():
                     total[name] = total[name] + share * value if name in total else share * value
         return grads, metrics
+
+    def _recorded(
+        self, learner: Learner[Any], params: Params, batch: Task, strategy: str, moment: Moment
+    ) -> tuple[Params, dict[str, Tensor]]:
+        """Gradients that last until the next call, and metrics."""
+
+        def function(params: Params, noise: Tensor, *tensors: Tensor) -> Any:
+            now, tasks = Moment(moment.progress, noise), Task.of(tensors, batch.ways)
+            return meta_gradient(learner, params, batch=tasks, strategy=strategy, moment=now)
+
+        stage = learner.stage(moment.progress)
+        key = (learner, stage, strategy, batch.ways) if strategy in RECORDABLE else None
+        grads, metrics = self._recorder(key, function, params, moment.noise, *batch.tensors)
+        return grads, {name: value.clone() for name, value in metrics.items()}
 
 
 class SparingGradient(Sparing[SplitGradient]):
@@ -101,7 +120,6 @@ class SparingGradient(Sparing[SplitGradient]):
 
 def _parts(batch: Task, noise: Tensor, size: int) -> Iterator[tuple[Task, Tensor]]:
     """The batch in parts of at most ``size`` tasks, each with its rows of noise."""
-    tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y, noise)
-    cut = (torch.split(tensor, size) for tensor in tensors)
+    cut = (torch.split(tensor, size) for tensor in (*batch.tensors, noise))
     for support_x, support_y, query_x, query_y, rows in zip(*cut, strict=True):
         yield Task(support_x, support_y, query_x, query_y, batch.ways), rows

@@ -1,29 +1,40 @@
-"""Ways to run a learner over a batch of tasks: one by one, on threads, or as one batched program.
+"""Ways to run a learner over a batch of tasks: one by one, at once, or as one batched program.
 
 All give the same numbers, but for rounding. On a CPU, batching images by ``vmap`` is slowest: it
 turns the convolutions of second-order gradients into grouped ones. Threads with one intra-op thread
 each use several cores better than the parallel loops inside the operators, which few-shot batches
-are too small for. Where calls are what costs, as those of kernels do on a GPU, or of operators on
-a task of few numbers (25 sinusoids: 7 times faster), ``vmap`` is the choice.
+are too small for. Where calls are what costs, of operators on a task of few numbers (25 sinusoids:
+7 times faster) or of kernels on a GPU, ``vmap`` is the choice. On a GPU where a meta-iteration is
+replayed as one graph (see ``recording.py``), calls cost little, and tasks of large images are
+faster on several streams: they keep the libraries' fused operators, and need less memory.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from autometa.engine.convolutions import BatchedConvolutions
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSIFICATION, Learner, Moment, Params
 
 VMAP = "vmap"
-STRATEGIES = ("loop", "threads", VMAP)
+STREAMS = "streams"
+STRATEGIES = ("loop", "threads", VMAP, STREAMS)
+"""``streams`` are a GPU's; elsewhere it is ``loop``."""
+RECORDABLE = ("loop", VMAP, STREAMS)
+"""Those whose work on a GPU is launched by one thread, so that it can be recorded."""
+MOST_STREAMS = 16
+LARGE_INPUT = 3 * 48 * 48
+"""Numbers of an input."""
 
 Results = dict[str, Tensor]
 PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
@@ -31,7 +42,9 @@ PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
 
 def choose(device: torch.device | str, threads: int, input_shape: Sequence[int]) -> str:
     """The strategy for a device, the number of CPU threads there are to use, and an input."""
-    if torch.device(device).type != "cpu" or len(input_shape) == 1:
+    if torch.device(device).type != "cpu":
+        return STREAMS if math.prod(input_shape) >= LARGE_INPUT else VMAP
+    if len(input_shape) == 1:
         return VMAP
     return "threads" if threads > 1 else "loop"
 
@@ -100,6 +113,8 @@ def over_tasks(
         results = [function(learner, *task) for task in tasks]
     elif strategy == "threads":
         results = _threads(function, learner, tasks)
+    elif strategy == STREAMS:
+        results = _streams(function, learner, tasks, batch.query_x.device)
     else:
         raise ValueError(f"strategy is {strategy!r}, but must be one of {', '.join(STRATEGIES)}")
     return tuple(_stack(parts) for parts in zip(*results, strict=True))
@@ -121,9 +136,35 @@ def _vmap(
     ) -> Any:
         return function(learner, Task(support_x, support_y, query_x, query_y, batch.ways), noise)
 
-    results: tuple[Results, ...] = torch.func.vmap(one)(
-        batch.support_x, batch.support_y, batch.query_x, batch.query_y, noise
-    )
+    with BatchedConvolutions() if batch.query_x.is_cuda else nullcontext():
+        results: tuple[Results, ...] = torch.func.vmap(one)(*batch.tensors, noise)
+    return results
+
+
+def _streams(
+    function: PerTask,
+    learner: Learner[Any],
+    tasks: Sequence[tuple[Task, Tensor]],
+    device: torch.device,
+) -> list[tuple[Results, ...]]:
+    """Results in the order of the tasks, whose work on a GPU may overlap."""
+    if device.type != "cuda":
+        return [function(learner, *task) for task in tasks]
+    here = torch.cuda.current_stream(device)
+    streams: list[Any] = [
+        torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        for _ in range(min(MOST_STREAMS, len(tasks)))
+    ]
+    for stream in streams:
+        stream.wait_stream(here)
+    results = []
+    for i, task in enumerate(tasks):
+        with torch.cuda.stream(streams[i % len(streams)]):
+            results.append(function(learner, *task))
+    for stream in streams:
+        here.wait_stream(stream)
+    for value in (v for parts in results for part in parts for v in part.values()):
+        value.record_stream(here)
     return results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,10 +28,21 @@ class Task:
     query_y: Tensor
     ways: int
 
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], ways: int) -> Task:
+        """The inverse of :attr:`tensors`."""
+        support_x, support_y, query_x, query_y = tensors
+        return cls(support_x, support_y, query_x, query_y, ways)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``support_x``, ``support_y``, ``query_x``, ``query_y``: what comes before ``ways``."""
+        return self.support_x, self.support_y, self.query_x, self.query_y
+
     def unbind(self) -> Iterator[Task]:
         """The tasks of a task batch."""
-        for tensors in zip(self.support_x, self.support_y, self.query_x, self.query_y, strict=True):
-            yield Task(*tensors, ways=self.ways)
+        for tensors in zip(*self.tensors, strict=True):
+            yield Task.of(tensors, self.ways)
 
 
 class TaskSource(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -196,6 +196,13 @@ class Learner(ABC, Generic[H]):
     def at(self, moment: Moment) -> Self:
         """This learner as it adapts at a moment of meta-training, if otherwise than afterwards."""
         return self
+
+    def stage(self, progress: float) -> Hashable:
+        """What of :meth:`meta_grad` depends on the part of the budget that is done, and how it is.
+
+        Where it is equal, so is the computation, apart from the tensors that it is given.
+        """
+        return self.at(Moment(progress, torch.empty(0))).hyper
 
     def recomputing(self) -> Self | None:
         """This learner with a meta-gradient of the same numbers that takes less memory, and longer.

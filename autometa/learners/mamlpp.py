@@ -12,7 +12,7 @@ an inner rate for every layer and step (LSLR); the outer rate falls along a cosi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -194,6 +194,10 @@ class MAMLPP(SteppedLearner[MAMLPPHyper]):
             observed.append(seen)
         statistics = {name: torch.stack([seen[name] for seen in observed]) for name in observed[0]}
         return torch.stack(losses).sum(), (prediction, statistics)
+
+    def stage(self, progress: float) -> Hashable:
+        through = self.through(Moment(progress, torch.empty(0)))
+        return super().stage(progress), through, tuple(self.importance(progress))
 
     def importance(self, progress: float) -> list[float]:
         """The weights v_i of equation 4, by the formula of the reference code; their sum is 1.

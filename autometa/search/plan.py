@@ -80,6 +80,7 @@ def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
         earlier=tuple((until, hyper) for until, hyper in candidate.get("earlier", ())),
         start=str((config.folder / start).absolute()) if start else None,
         strategy=config.resources.strategy,
+        precision=config.resources.precision,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from autometa import episodes
 from autometa.backbones import BACKBONES
 from autometa.backbones.base import Backbone
+from autometa.engine.precision import FLOAT32, set_precision
 from autometa.engine.strategies import STRATEGIES, choose
 from autometa.episodes import Dataset, EpisodeShape
 from autometa.episodes.task import TaskSource
@@ -43,6 +44,7 @@ class TrialSpec:
         keep_every: Meta-iterations between checkpoints that are kept for others to go on from.
         strategy: One of the engine's, ``auto`` for that of :func:`strategy`, or ``measured``: each
             is tried when the trial begins.
+        precision: How exactly a GPU multiplies, ``float32`` or ``tf32``.
     """
 
     learner: str
@@ -64,6 +66,7 @@ class TrialSpec:
     start: str | None = None
     keep_every: int | None = None
     strategy: str = AUTO
+    precision: str = FLOAT32
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what isn't set."""
@@ -86,7 +89,11 @@ class TrialSpec:
 
 
 def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
-    """The learner of a spec around its frozen backbone, and the shape of its inputs."""
+    """The learner of a spec around its frozen backbone, and the shape of its inputs.
+
+    The process computes with the spec's precision from then on.
+    """
+    set_precision(spec.precision)
     data = dataset(spec)
     backbone: Backbone = BACKBONES.load(spec.backbone)().build(spec.architecture, data.input_shape)
     cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
