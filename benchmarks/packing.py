@@ -38,7 +38,7 @@ TRIALS = 32
 WAYS = 5
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
-ITERATIONS = 300 if CUDA else 200
+ITERATIONS = 200 if CUDA else 200
 WARM_UP = 4
 TOLERANCE = 1e-3
 """Of the members' parameters, relative to their largest."""

@@ -33,7 +33,7 @@ from benchmarks.machine import Table, machine
 
 SHAPE = EpisodeShape(5, 1, 15)
 TIMED_TASKS, EVALUATED_TASKS = 32, 300
-ITERATIONS = 500
+ITERATIONS = 400
 SEEDS = 3
 
 
