@@ -298,6 +298,22 @@ def test_the_cohorts_in_the_readme_are_the_committed_ones_and_pay() -> None:
     assert gains[2, 16] >= 5 * gains[2, 1]
 
 
+def test_the_gpu_figures_in_the_readme_are_the_committed_ones_and_no_promise_is_broken() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folder = ROOT / "trials" / "reference" / "speed"
+    names = ("gpu.md", "precision_gpu.md", "packing_gpu.md")
+    speed, precision, packing = ((folder / name).read_text(encoding="utf-8") for name in names)
+    assert all(table in readme for table in (speed, precision, packing))
+    ratios = [float(ratio) for ratio in re.findall(r"(\d+\.\d+) ×", speed)]
+    assert len(ratios) >= 12
+    assert min(ratios) > 3
+    errors = {name: float(e) for name, e in re.findall(r"\| (\w+) \| \d+ \| ([\d.]+) %", precision)}
+    assert errors["float32"] < 2 < errors["tf32"] < errors["bfloat16"]
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| [\d,]+ \| ([\d.]+) ×", packing, re.MULTILINE)
+    gains = {(int(processes), int(cohort)): float(gain) for processes, cohort, gain in rows}
+    assert gains[1, 32] >= 5 * max(gains[n, 1] for n in (1, 2, 4, 8))
+
+
 def numbers(table: str) -> dict[str, list[float]]:
     """First cell of a line → the numbers in the others that have one number each."""
     found = {}

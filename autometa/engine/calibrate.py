@@ -10,12 +10,11 @@ import torch
 
 from autometa.engine.recording import BEFORE_RECORDING
 from autometa.engine.split import SplitGradient
-from autometa.engine.strategies import STREAMS, VMAP
+from autometa.engine.strategies import ON_CPU, ON_GPU
 from autometa.episodes.task import Task
 from autometa.learners.base import Learner, Moment, Params
 
 ROUNDS = 2
-ON_CPU, ON_GPU = ("loop", "threads", VMAP), (VMAP, STREAMS)
 
 
 def fastest(

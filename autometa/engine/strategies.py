@@ -28,7 +28,8 @@ from autometa.learners.base import CLASSIFICATION, Learner, Moment, Params
 
 VMAP = "vmap"
 STREAMS = "streams"
-STRATEGIES = ("loop", "threads", VMAP, STREAMS)
+ON_CPU, ON_GPU = ("loop", "threads", VMAP), (VMAP, STREAMS)
+STRATEGIES = (*ON_CPU, STREAMS)
 """``streams`` are a GPU's; elsewhere it is ``loop``."""
 RECORDABLE = ("loop", VMAP, STREAMS)
 """Those whose work on a GPU is launched by one thread, so that it can be recorded."""

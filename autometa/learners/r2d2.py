@@ -126,14 +126,18 @@ def ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
 
 def primal_ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
     """The normal equations: (Xᵀ X + λ I)⁻¹ Xᵀ Y, a d × d system."""
-    weights: Tensor = torch.linalg.solve(x.mT @ x + penalty * eye(x.shape[-1], x), x.mT @ y)
-    return weights
+    return _inverse(x.mT @ x + penalty * eye(x.shape[-1], x)) @ (x.mT @ y)
 
 
 def dual_ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
     """The same by Woodbury's identity: Xᵀ (X Xᵀ + λ I)⁻¹ Y, an n × n system."""
-    weights: Tensor = x.mT @ torch.linalg.solve(x @ x.mT + penalty * eye(x.shape[-2], x), y)
-    return weights
+    return x.mT @ (_inverse(x @ x.mT + penalty * eye(x.shape[-2], x)) @ y)
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Torch's solvers wait for a GPU, and can't be recorded there; this doesn't look for errors."""
+    inverse: Tensor = torch.linalg.inv_ex(matrix).inverse
+    return inverse
 
 
 def logistic(x: Tensor, one_hot: Tensor, penalty: Tensor, steps: int) -> Tensor:

@@ -16,7 +16,7 @@ Everything runs in float64 on tiny tasks, so that tolerances can be tight.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from torch import Tensor
 from autometa.engine.cohort import evaluate_cohort, train_cohort
 from autometa.engine.evaluate import meta_evaluate
 from autometa.engine.members import batched, stacked
-from autometa.engine.strategies import STRATEGIES, meta_gradient
+from autometa.engine.strategies import ON_CPU, meta_gradient
 from autometa.engine.train import TrainState, meta_train
 from autometa.episodes.task import Task
 from autometa.learners.base import CLASSES, REGRESSION, Fast, Hyper, Learner, Moment, Params
@@ -43,6 +43,9 @@ from autometa.testing.small import (
     small_encoder,
     small_tasks,
 )
+
+PROGRESSES = (0.0, 0.05, 0.4, 0.6, 0.9)
+"""Parts of a budget that are done."""
 
 
 class LearnerTestCase:
@@ -170,7 +173,7 @@ class LearnerTestCase:
         assert_same(runs[0][0], runs[1][0])
         assert torch.equal(torch.random.get_rng_state(), before)
 
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", ON_CPU)
     def test_strategies_agree(self, problem: str, strategy: str) -> None:
         learner, params, _ = self._scene(problem)
         batch = small_tasks(problem)
@@ -179,6 +182,18 @@ class LearnerTestCase:
         torch.set_num_threads(2 if strategy == "threads" else 1)
         actual = meta_gradient(learner, params, batch=batch, strategy=strategy, moment=moment)
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+    def test_where_the_stage_is_the_same_so_is_the_meta_gradient(self, problem: str) -> None:
+        """A recording of one is replayed for the other."""
+        learner, params, _ = self._scene(problem)
+        batch = small_tasks(problem)
+        noise = random_moment(learner, params, batch).noise
+        found: dict[Hashable, tuple[Params, dict[str, Tensor]]] = {}
+        for progress in PROGRESSES:
+            now = Moment(progress, noise)
+            actual = meta_gradient(learner, params, batch=batch, strategy="loop", moment=now)
+            expected = found.setdefault(learner.stage(progress), actual)
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
     def test_meta_gradient_is_that_of_finite_differences(self, problem: str) -> None:
         if not self.exact_gradient:

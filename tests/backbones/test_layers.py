@@ -12,7 +12,7 @@ from autometa.backbones.layers import EPSILON, BatchNorm, ConvBlock
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    layer = BatchNorm(x.shape[1]).to(x.dtype)
+    layer = BatchNorm(x.shape[1])
     return functional_call(layer, {"weight": weight, "bias": bias}, (x,))  # type: ignore[no-any-return]
 
 
@@ -52,6 +52,41 @@ def test_its_third_derivative_is_right_too() -> None:
         return torch.autograd.grad(normalised(*given).sin().sum(), given, create_graph=True)
 
     assert torch.autograd.gradgradcheck(slope, inputs(3, 2, 2, 2))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (1, 3, 1, 1)])
+def test_many_at_once_are_what_each_is_alone(shape: tuple[int, ...]) -> None:
+    """Under nested maps, some with weights of their own, to the second derivative."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 2, *shape, generator=generator, dtype=torch.float64)
+    weight = torch.randn(3, shape[1], generator=generator, dtype=torch.float64)
+    bias = torch.zeros(shape[1], dtype=torch.float64)
+
+    def slope(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch.func.grad(
+            lambda *given: normalised(*given).sin().sum(), argnums=(0, 1, 2)
+        )(x, weight, bias)
+        return found
+
+    def curve(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch.func.grad(
+            lambda *given: sum(each.cos().sum() for each in slope(*given)), argnums=(0, 1, 2)
+        )(x, weight, bias)
+        return found
+
+    inner = torch.func.vmap(curve, in_dims=(0, None, None))
+    together = torch.func.vmap(inner, in_dims=(0, 0, None))(x, weight, bias)
+    for i in range(3):
+        for j in range(2):
+            given = [each.clone().requires_grad_() for each in (x[i, j], weight[i], bias)]
+            first = torch.autograd.grad(
+                normalised(*given).sin().sum(), given, create_graph=True, materialize_grads=True
+            )
+            alone = torch.autograd.grad(
+                sum(each.cos().sum() for each in first), given, materialize_grads=True
+            )
+            for of_all, of_one in zip(together, alone, strict=True):
+                torch.testing.assert_close(of_all[i, j], of_one, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(), nn.ELU(), nn.Tanh(), nn.SiLU()])

@@ -46,7 +46,8 @@ def found(cls: type[MAML], *strategies: str) -> str:
     params = learner.init(3, torch.Generator().manual_seed(0))
     batch = small_tasks(CLASSIFICATION, tasks=6)
     params = {name: value.double() for name, value in params.items()}
-    return fastest(learner, params, batch=batch, strategies=strategies)
+    moment = Moment(0.0, torch.empty(6, 0))
+    return fastest(learner, params, batch=batch, moment=moment, strategies=strategies)
 
 
 def test_the_strategy_that_waits_least_is_found() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autometa.engine import STRATEGIES, choose, meta_gradient, task_scores
+from autometa.engine import ON_CPU, choose, meta_gradient, task_scores
 from autometa.learners.base import CLASSIFICATION, Params
 from autometa.learners.maml import MAML, MAMLHyper
 from autometa.testing.small import small_encoder, small_tasks
@@ -17,7 +17,7 @@ def scene() -> tuple[MAML, Params]:
     return learner, {name: value.double() for name, value in params.items()}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ON_CPU)
 def test_task_scores_are_those_of_each_task_alone(strategy: str) -> None:
     learner, params = scene()
     batch = small_tasks(CLASSIFICATION, tasks=5)
@@ -70,6 +70,7 @@ def test_an_unknown_strategy_is_refused() -> None:
 def test_the_device_decides() -> None:
     image = (1, 28, 28)
     assert choose("cuda", 8, image) == choose(torch.device("cuda", 1), 1, image) == "vmap"
+    assert choose("cuda", 8, (3, 84, 84)) == "streams"
     assert choose("cpu", 1, image) == "loop"
     assert choose("cpu", 2, image) == "threads"
     assert choose("cpu", 1, (1,)) == "vmap"
