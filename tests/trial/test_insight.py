@@ -259,6 +259,12 @@ def test_rates_of_single_weights_are_told_as_the_layers_means() -> None:
     assert found["rows"][0] == pytest.approx([0.1, 0.2, 0.3 * 72 / 75])
 
 
+def test_a_table_of_another_shape_is_no_rate_vector() -> None:
+    learner, params = made("maml", inner_lr=RATES, inner_steps=OWN)
+    assert rates(learner, params | {"inner_lr": torch.ones(OWN, 4)}) is None
+    assert rates(learner, params | {"inner_lr": torch.tensor(0.1)}) is None
+
+
 @pytest.mark.parametrize("name", ["protonet", "imaml", "reptile"])
 def test_no_rates_without_a_vector(name: str) -> None:
     assert rates(*made(name)) is None

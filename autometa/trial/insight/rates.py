@@ -27,8 +27,9 @@ def rates(learner: Learner[Any], params: Params) -> dict[str, Any] | None:
         return None
     if INNER_LR in params:
         mode, groups = _kind(learner)
-        names = group_names(learner.rated, groups)
-        return _described(mode, groups, names, params[INNER_LR], mean=False)
+        names, table = group_names(learner.rated, groups), params[INNER_LR]
+        fits = table.dim() == 2 and table.shape[1] == len(names)  # a learner may have it otherwise
+        return _described(mode, groups, names, table, mean=False) if fits else None
     own = under(RATES, params)
     if not own:
         return None
@@ -38,10 +39,10 @@ def rates(learner: Learner[Any], params: Params) -> dict[str, Any] | None:
 
 def _kind(learner: GradientLearner[Any]) -> tuple[str, str]:
     """Mode and groups; a learner's own vector may differ from the one in its hyper-parameters."""
-    vector = getattr(learner, "rates", learner.hyper.inner_lr)
+    vector = getattr(learner, "rates", getattr(learner.hyper, INNER_LR, None))
     if isinstance(vector, RateVector):
         return vector.mode, vector.groups
-    return LEARNED, str(learner.hyper.groups)
+    return LEARNED, str(getattr(learner.hyper, "groups", "scalar"))
 
 
 def _layer_means(learner: GradientLearner[Any], own: Params) -> Tensor:
