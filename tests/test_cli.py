@@ -323,7 +323,7 @@ def check_json(out: str, study: Path, place: str, *, whole: bool = True) -> None
     ]
     assert sum(map(len, curves.values())) == len(by_event["trial_reported"])
     titles = list(dict.fromkeys(line["title"] for line in by_event.get("phase", [])))
-    phases = ["finalists", "confirmation", "meta-test"]
+    phases = ["finalists", "confirmation", "meta-test", "a closer look"]
     known = [title for title in titles if title in phases]
     # One who looks now and then may miss a short phase.
     assert known == (phases if whole else [phase for phase in phases if phase in known])

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from autometa.config import StudyConfig
 from autometa.report.candidates import RateTable, architecture_text, hyper_texts, is_rates
 from autometa.report.candidates import rate_tables as rate_tables_of
+from autometa.report.closer import closer
 from autometa.report.pareto import front_plot, front_table
 from autometa.report.plots import Plot, plots
 from autometa.report.status import state_text
@@ -96,6 +97,7 @@ def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
         figure_json=figure_json,
         winner=configuration(best, rows) if best else None,
         finalists=finalists(result) if result else None,
+        closer=closer(folder, result),
         trials=[trial_cells(row, direction, live) for row in rows if row.end != REJECTED],
         counts=counts_text(Counter(row.end for row in rows)),
         rejected=sum(row.end == REJECTED for row in rows),

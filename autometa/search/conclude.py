@@ -13,6 +13,7 @@ import optuna
 from autometa.errors import StudyError
 from autometa.search.events import Observer
 from autometa.search.finalists import (
+    CONFIRMATION,
     Outcome,
     Scorer,
     Standing,
@@ -95,7 +96,7 @@ def contenders(study: optuna.Study, count: int) -> dict[str, dict[str, Any]]:
 
 def _confirmed(told: list[Standing], score: Scorer) -> dict[str, Standing]:
     """Name → standing on meta-validation tasks that chose nothing, all its seeds."""
-    step = Step("confirmation", "validation", "confirm", score.config.finalists.tasks)
+    step = Step("confirmation", *CONFIRMATION, score.config.finalists.tasks)
     outcomes = _sound(step, score(step, [run for each in told for run in each.runs]))
     found = [standing(each.name, each.runs, outcomes) for each in told]
     return {each.name: each for each in found if each is not None}

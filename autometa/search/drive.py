@@ -1,4 +1,4 @@
-"""A study on Ray: trials, finalists, winner, meta-test."""
+"""A study on Ray: trials, finalists, winner, meta-test, and a closer look at the winner."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from autometa.search.conclude import conclude
 from autometa.search.events import Interrupted, Links, Observer, together
 from autometa.search.folder import StudyFolder, write_json
 from autometa.search.gauges import SearchGauges
+from autometa.search.look import look_closer
 from autometa.search.mirror import mirrored
 from autometa.search.packing import packed
 from autometa.search.plan import Plan
@@ -27,7 +28,7 @@ def drive(
     observer: Observer,
     links: Links,
 ) -> None:
-    """To the result, from wherever the study is.
+    """To the result and the look at its winner, from wherever the study is.
 
     Args:
         links: Where Ray's dashboard is.
@@ -40,16 +41,20 @@ def drive(
     gauges = SearchGauges(config.name, planned.direction, rows_of(study))
     observer = together(announced(study, config, links, observer), gauges)
     try:
-        space = planned.space
-        if planned.job is not None:
-            space = prepare(planned.job, space, config, study, observer)
-        if not run_trials(study, space, config, planned.spec, observer):
-            raise Interrupted(str(folder.path))
-        folder.drop_kept()
-        write_json(
-            folder.result, conclude(replace(planned, config=config), folder, study, observer)
-        )
+        if folder.read_result() is None:
+            _to_result(replace(planned, config=config), folder, study, observer)
+        look_closer(folder, config, observer)
     except KeyboardInterrupt:
         raise Interrupted(str(folder.path)) from None
     finally:
         gauges.close()
+
+
+def _to_result(planned: Plan, folder: StudyFolder, study: optuna.Study, observer: Observer) -> None:
+    space = planned.space
+    if planned.job is not None:
+        space = prepare(planned.job, space, planned.config, study, observer)
+    if not run_trials(study, space, planned.config, planned.spec, observer):
+        raise Interrupted(str(folder.path))
+    folder.drop_kept()
+    write_json(folder.result, conclude(planned, folder, study, observer))

@@ -28,6 +28,9 @@ from autometa.trial import ITERATIONS, TrialSpec, score_checkpoint, train_to_end
 Outcome = dict[str, Any]
 """Of a run in a step: ``failed`` with a reason, or the fields of a score and ``seconds``."""
 
+CONFIRMATION = ("validation", "confirm")
+"""Split and stream of the tasks that confirm a winner, and choose nothing."""
+
 
 @dataclass(frozen=True)
 class Run:

@@ -80,6 +80,10 @@ class StudyFolder:
         return self.path / "result.json"
 
     @property
+    def insight(self) -> Path:
+        return self.path / "insight.json"
+
+    @property
     def bundle(self) -> Path:
         return self.path / "best"
 

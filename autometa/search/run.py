@@ -94,7 +94,8 @@ def resume(
         )
     if study is None:
         study = create_study(config, storage_of(config), planned.direction)
-    if home.read_result() is not None:  # at most its bundle and report are missing
+    ended = home.read_result() is not None and home.insight.exists()
+    if ended:  # at most its bundle and report are missing
         known = tuple(rows_of(study))
         observer(SearchStarted(planned.config, planned.direction, counted(known), known=known))
         return home
