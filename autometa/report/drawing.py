@@ -69,13 +69,13 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def _texts(box: Box) -> list[str]:
     """Name, layers, what comes out; a function without a name is named by what it does."""
-    count = f", {box.parameters:,} parameters" if box.parameters else ""
+    count = [f"{box.parameters:,} parameters"] if box.parameters else []
     told = [layer.told for layer in box.layers]
     if box.name in ("", *told):
         first, told = told[0], told[1:]
     else:
         first = box.name
-    return [first, *told, f"→ {shape_text(box.shape)}{count}"]
+    return [first, *told, *count, f"→ {shape_text(box.shape)}"]
 
 
 def _size(lines: list[str]) -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """Where the boxes of a network stand: in ranks, each below all that it reads (Sugiyama's way).
 
 A box's rank is the longest way to it, or just above those that read it. Where an edge passes a
-rank, it has a place of its own there, so that it runs around the boxes. Within a rank, places are in the order of the mean of what they
-hang together with, and as near to that as those beside them allow.
+rank, it has a place of its own there, so that it runs around the boxes. Within a rank, places are
+in the order of the mean of what they hang together with, and as near to that as those beside them
+allow.
 """
 
 from __future__ import annotations

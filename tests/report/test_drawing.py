@@ -84,7 +84,7 @@ def test_the_picture_is_xml_and_its_parameters_add_up(name: str) -> None:
 def test_conv4_says_what_comes_out_of_each_block() -> None:
     picture = drawn("conv")
     assert picture.svg is not None
-    for line in ("input", "conv1", "conv 3×3, 64", "→ 64 × 7 × 7, 37,056 parameters", "→ 64"):
+    for line in ("input", "conv1", "conv 3×3, 64", "37,056 parameters", "→ 64 × 7 × 7", "→ 64"):
         assert f">{line}</text>" in picture.svg
     assert picture.layers[2] == ("conv1.norm", "batch norm", "64 × 28 × 28", "128")
 
