@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,7 @@ def _own(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
+@cache
 def packed(script: str) -> Library:
     """A script as text that the page unpacks: a quarter of its size, and nothing ends the tag."""
     licence = re.match(r"/\*.*?\*/", script, flags=re.S)

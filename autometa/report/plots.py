@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -63,13 +64,20 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
     if not best:
         return Plot(title=title, name="history", figure=None, alt="No trial is complete yet.")
     figure = visualization.plot_optimization_history(study, **_score_only(study))
-    figure.data = figure.data[:2]  # the third would be trials that break a constraint
-    points, line = figure.data
+    figure.data = figure.data[:1]  # further ones differ between one objective and several
+    (points,) = figure.data
     names = {row.number: row.name for row in rows}
     points.update(name="complete", marker={"color": BLUE, "size": 9})
     points.update(text=[names.get(n, "") for n in points.x], hovertemplate=_hover(direction))
-    line.update(name="best so far", line={"color": VERMILION, "width": 2, "shape": "hv"})
-    line.update(hoverinfo="skip")
+    numbers, leads = _best_so_far(rows, direction)
+    figure.add_scatter(
+        x=numbers,
+        y=leads,
+        mode="lines",
+        name="best so far",
+        line={"color": VERMILION, "width": 2, "shape": "hv"},
+        hoverinfo="skip",
+    )
     cut = [row for row in rows if row.end == PRUNED and row.score is not None]
     figure.add_scatter(
         x=[row.number for row in cut],
@@ -86,6 +94,14 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
         f"The best is {score_text(best[0].score, best[0].ci95, direction)}, by {best[0].name}."
     )
     return Plot("history", title, figure, alt)
+
+
+def _best_so_far(rows: list[TrialRow], direction: str) -> tuple[list[int], list[float]]:
+    """Numbers of the complete trials, and the best score up to each; on to the last trial."""
+    better = max if direction == MAXIMIZE else min
+    complete = [row for row in rows if row.end == COMPLETE and row.score is not None]
+    leads = list(accumulate((row.score or 0.0 for row in complete), better))
+    return [*(row.number for row in complete), rows[-1].number], [*leads, leads[-1]]
 
 
 def _score_only(study: optuna.Study) -> dict[str, Any]:
