@@ -199,9 +199,37 @@ def winner_of(study: StudyView) -> dict[str, Any]:
     return result
 
 
-def report(folder: str | Path, storage: str | None = None, observer: Observer = ignore) -> Path:
-    """Write ``report.html`` and ``trials.csv`` of a study as it stands."""
-    return _report(load_study(folder, storage), observer)
+def report(
+    folder: str | Path,
+    storage: str | None = None,
+    observer: Observer = ignore,
+    *,
+    pdf: str | Path | None = None,
+    png: str | Path | None = None,
+    browser: str | None = None,
+) -> Path:
+    """Write ``report.html`` and ``trials.csv`` of a study as it stands, and pictures of the page.
+
+    Args:
+        pdf: A file for the printed page.
+        png: A file for the whole page as a picture.
+        browser: The Chromium that draws these; default: one on PATH.
+
+    Raises:
+        StudyError: No study there, or its storage can't be reached.
+        BrowserError: A picture is asked for that can't be drawn or written.
+    """
+    from autometa.report.printing import check_target, find_browser, write_pdf, write_png
+
+    targets = [(Path(path), write) for path, write in ((pdf, write_pdf), (png, write_png)) if path]
+    for path, _ in targets:
+        check_target(path)
+    command = find_browser(browser) if targets else ""
+    page = _report(load_study(folder, storage), observer)
+    for path, write in targets:
+        observer(Phase("pictures", 0, 1, path.name))
+        write(page, path, command)
+    return page
 
 
 def _report(study: StudyView, observer: Observer) -> Path:

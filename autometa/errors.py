@@ -32,6 +32,10 @@ class BundleError(UserError):
     """A bundle that can't be written or read."""
 
 
+class BrowserError(UserError):
+    """A picture of a report that no browser here can draw, or that can't be written."""
+
+
 class UnknownNameError(ConfigError):
     """A name that no member of a registry has."""
 

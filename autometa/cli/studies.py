@@ -101,16 +101,32 @@ def resume(
     watched(lambda observer: api.resume(folder, observer, storage, dashboard=shown), output)
 
 
-def report(folder: Folder, storage: Storage = None) -> None:
+def report(
+    folder: Folder,
+    pdf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Print the page to this file too.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of the whole page.")
+    ] = None,
+    browser: Annotated[
+        str | None, typer.Option(help="The Chromium for these; default: one on PATH.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
     """Write report.html (one page, no network needed) and trials.csv.
 
-    Example: autometa report trials/first
+    A PDF or PNG of the page needs a Chromium or Chrome on this machine.
+
+    Example: autometa report trials/first --pdf report.pdf
     """
     from autometa import api
 
     with steps() as observer:
-        path = api.report(folder, storage, observer)
+        path = api.report(folder, storage, observer, pdf=pdf, png=png, browser=browser)
     typer.echo(f"report: {path}")
+    for picture in filter(None, (pdf, png)):
+        typer.echo(f"picture: {picture}")
 
 
 def export(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial
 
+from autometa.report.importances import TooAlikeError, ped_anova
 from autometa.search.folder import write_atomically, write_bytes_atomically
 from autometa.search.front import front, value_of
 from autometa.search.study import (
@@ -87,24 +86,15 @@ def curves_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
 
 
 def importances_frame(study: optuna.Study) -> pd.DataFrame:
-    """How much of the score each parameter explains, by Optuna's default (fANOVA, [0, 1]).
+    """How much of the score each parameter explains, by PED-ANOVA, in [0, 1], largest first.
 
-    Only parameters that all complete trials have are in it; without two such trials it is empty.
+    Empty as long as there are too few complete trials, or while all score the same.
     """
-    from optuna.importance import get_param_importances
-
-    target = None if len(study.directions) == 1 else _score
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of experimental parts, and of few trials
-            found = get_param_importances(study, target=target)
-    except (ValueError, RuntimeError):  # too few trials, or all scores alike
+        found = ped_anova(study)
+    except TooAlikeError:
         found = {}
     return pd.DataFrame(list(found.items()), columns=["parameter", "importance"])
-
-
-def _score(trial: FrozenTrial) -> float:
-    return float(trial.values[0])
 
 
 def pareto_frame(study: optuna.Study) -> pd.DataFrame:

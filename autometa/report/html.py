@@ -5,8 +5,13 @@ Everything is escaped by the template engine; figures travel as JSON with ``<`` 
 
 from __future__ import annotations
 
+import base64
+import gzip
 import math
+import re
 from collections import Counter
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +23,11 @@ from autometa.config import StudyConfig
 from autometa.report.candidates import RateTable, architecture_text, hyper_texts, is_rates
 from autometa.report.candidates import rate_tables as rate_tables_of
 from autometa.report.closer import closer
-from autometa.report.pareto import front_plot, front_table
-from autometa.report.plots import Plot, plots
+from autometa.report.costs import Cost, costs_of, costs_table, hours_text
+from autometa.report.drawing import network_picture
+from autometa.report.figures import figures
+from autometa.report.pareto import front_table
+from autometa.report.plots import Plot
 from autometa.report.status import state_text
 from autometa.report.text import (
     LOAD,
@@ -40,7 +48,6 @@ from autometa.search.study import (
     RUNNING,
     TrialRow,
     best_first,
-    objectives_of,
     rows_of,
     score_direction,
 )
@@ -49,6 +56,14 @@ if TYPE_CHECKING:
     import optuna
 
 HERE = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True)
+class Library:
+    """A script's licence, and the script in gzip and base 64."""
+
+    licence: str
+    text: Markup
 
 
 def write_report(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> Path:
@@ -66,6 +81,7 @@ def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
     rows, result, live = rows_of(study), folder.read_result(), folder.running()
     direction = score_direction(study)
     best = leading(rows, result, direction)
+    manifest, costs = folder.manifest(), costs_of(rows, result, config.resources)
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -77,25 +93,28 @@ def page(folder: StudyFolder, study: optuna.Study, config: StudyConfig) -> str:
     return environment.get_template("report.html.jinja").render(
         style=_own("report.css"),
         script=_own("report.js"),
-        plotly=Markup(inline(get_plotlyjs())),
+        library=packed(get_plotlyjs()),
         config=config,
         state=state_text(config, rows, result, live).replace("`", ""),
         task=task_text(config),
-        manifest=folder.manifest(),
+        manifest=manifest,
         folder=folder,
         load=LOAD,
-        answer=answer(result) if result else None,
+        answer=answer(result, costs) if result else None,
         best=best,
         spent_s=float(study.user_attrs.get("search_s", 0.0)),
-        plots=[
-            *([front_plot(study)] if objectives_of(study) else []),
-            *plots(
-                study, rows, best["name"] if best else None, "winner" if result else "best so far"
-            ),
-        ],
+        plots=figures(
+            study,
+            rows,
+            costs,
+            best["name"] if best else None,
+            "winner" if result else "best so far",
+        ),
+        costs=costs_table(costs),
         front=front_table(study, result),
         figure_json=figure_json,
         winner=configuration(best, rows) if best else None,
+        network=network_picture(best["candidate"], in_shape(manifest)) if best else None,
         finalists=finalists(result) if result else None,
         closer=closer(folder, result),
         trials=[trial_cells(row, direction, live) for row in rows if row.end != REJECTED],
@@ -109,9 +128,18 @@ def _own(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
-def inline(script: str) -> str:
-    """A script as it may stand between tags: nothing in it can end the element."""
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+@cache
+def packed(script: str) -> Library:
+    """A script as text that the page unpacks: a quarter of its size, and nothing ends the tag."""
+    licence = re.match(r"/\*.*?\*/", script, flags=re.S)
+    text = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+    return Library(licence[0] if licence else "", Markup(text))
+
+
+def in_shape(manifest: dict[str, Any]) -> tuple[int, ...] | None:
+    """Of the inputs; studies of earlier versions don't tell."""
+    shape = manifest.get("data", {}).get("shape")
+    return tuple(shape) if shape else None
 
 
 def figure_json(plot: Plot) -> Markup:
@@ -134,9 +162,10 @@ def leading(
     return {"name": best.name, "candidate": best.candidate, "score": score}
 
 
-def answer(result: dict[str, Any]) -> dict[str, Any]:
-    """What the search found, in words and numbers ready to print."""
+def answer(result: dict[str, Any], costs: list[Cost]) -> dict[str, Any]:
+    """What the search found and what it cost, in words and numbers ready to print."""
     direction, winner, baseline = result["direction"], result["winner"], result.get("baseline")
+    gpu = sum(cost.gpu_hours for cost in costs)
     return {
         "name": winner["name"],
         "score": score_text(winner["test"]["mean"], winner["test"]["ci95"], direction),
@@ -147,6 +176,9 @@ def answer(result: dict[str, Any]) -> dict[str, Any]:
         "comparison": comparison(result),
         "confirmed": validation_text(result),
         "cost": result["cost"],
+        "cpu_hours": hours_text(sum(cost.cpu_hours for cost in costs)),
+        "gpu_hours": hours_text(gpu) if gpu else None,
+        "training_s": winner["seconds"] / len(winner["rescored"]["seeds"]),
         "counts": counts_text(result["cost"]["trials"]),
     }
 

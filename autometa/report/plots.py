@@ -1,11 +1,12 @@
-"""The figures of a study, in Plotly: history, importances, learning curves, scores by learner."""
+"""Figures of a study, in Plotly: history, learning curves, scores by learner; and their look."""
 
 from __future__ import annotations
 
 import html
-import warnings
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -26,15 +27,15 @@ from autometa.search.study import (
 if TYPE_CHECKING:
     import optuna
 
-# Okabe and Ito's palette: eight colours that colour-blind readers tell apart.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-GREY = "#8C8C8C"
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#F0E442")
+# Okabe and Ito's palette, which colour-blind readers tell apart; the light ones are darkened until
+# each has a contrast of 3 to 1 on the page, be that light or dark (WCAG 2.2, 1.4.11).
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#C47F00", "#009E73", "#D55E00"
+SKY, GREY = "#2893D0", "#8C8C8C"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#C46C9C", SKY, "#8F8A00")
 MARKS = {COMPLETE: "circle", PRUNED: "x", DIVERGED: "triangle-down"}
+CUT = re.compile(r"cut by the scheduler at (\d+)")
+MOST_TOLD_CUTS = 6
 MEANINGS = {COMPLETE: "complete", PRUNED: "cut early", DIVERGED: "diverged"}
-FEWEST_FOR_IMPORTANCES = 4
-MOST_IMPORTANCES = 15
-TOO_ALIKE = "Target and region quantiles select the same"  # Optuna warns, and calls all equal
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,6 @@ class Plot:
     note: str = ""
 
 
-def plots(study: optuna.Study, rows: list[TrialRow], best: str | None, role: str) -> list[Plot]:
-    """All figures of a study; ``best`` names the trial to highlight, ``role`` what to call it."""
-    direction = score_direction(study)
-    return [
-        history(study, rows),
-        learning_curves(rows, direction, best, role),
-        scores_by_learner(rows, direction),
-        importances(study),
-    ]
-
-
 def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
     """Score by trial, with the best so far; trials that were cut are marked."""
     from optuna import visualization
@@ -74,12 +64,20 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
     if not best:
         return Plot(title=title, name="history", figure=None, alt="No trial is complete yet.")
     figure = visualization.plot_optimization_history(study, **_score_only(study))
-    points, line = figure.data[0], figure.data[1]
+    figure.data = figure.data[:1]  # further ones differ between one objective and several
+    (points,) = figure.data
     names = {row.number: row.name for row in rows}
     points.update(name="complete", marker={"color": BLUE, "size": 9})
     points.update(text=[names.get(n, "") for n in points.x], hovertemplate=_hover(direction))
-    line.update(name="best so far", line={"color": VERMILION, "width": 2, "shape": "hv"})
-    line.update(hoverinfo="skip")
+    numbers, leads = _best_so_far(rows, direction)
+    figure.add_scatter(
+        x=numbers,
+        y=leads,
+        mode="lines",
+        name="best so far",
+        line={"color": VERMILION, "width": 2, "shape": "hv"},
+        hoverinfo="skip",
+    )
     cut = [row for row in rows if row.end == PRUNED and row.score is not None]
     figure.add_scatter(
         x=[row.number for row in cut],
@@ -98,37 +96,12 @@ def history(study: optuna.Study, rows: list[TrialRow]) -> Plot:
     return Plot("history", title, figure, alt)
 
 
-def importances(study: optuna.Study) -> Plot:
-    """How much of the scores' differences each hyper-parameter explains."""
-    from optuna import visualization
-    from optuna.trial import TrialState
-
-    name, title = "importances", "Importance of hyper-parameters"
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < FEWEST_FOR_IMPORTANCES:
-        few = f"{len(complete)} complete trials are too few to tell which hyper-parameters matter"
-        return Plot(name, title, None, f"{few}: at least {FEWEST_FOR_IMPORTANCES} are needed.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that trials are few, the note says
-            warnings.filterwarnings("error", TOO_ALIKE, UserWarning)
-            figure = visualization.plot_param_importances(study, **_score_only(study))
-    except UserWarning:
-        return Plot(name, title, None, "The scores are too alike to tell what made the difference.")
-    except (ValueError, RuntimeError) as error:
-        return Plot(name, title, None, f"The importances can't be estimated: {error}")
-    figure = _top(figure)
-    if figure is None:
-        return Plot(name, title, None, "The complete trials don't differ in what is searched.")
-    style(figure, title, "share (sums to 1)", "")
-    figure.update_layout(height=110 + 28 * len(figure.data[0].y), showlegend=False)
-    figure.update_yaxes(automargin=True)
-    first = list(figure.data[0].y)[::-1][:3]
-    alt = f"Bars of importances; the most important are {', '.join(first)}."
-    note = f"Estimated from {len(complete)} complete trials" + (
-        ": a hint rather than a measurement." if len(complete) < 30 else "."
-    )
-    return Plot(name, title, figure, alt, note)
+def _best_so_far(rows: list[TrialRow], direction: str) -> tuple[list[int], list[float]]:
+    """Numbers of the complete trials, and the best score up to each; on to the last trial."""
+    better = max if direction == MAXIMIZE else min
+    complete = [row for row in rows if row.end == COMPLETE and row.score is not None]
+    leads = list(accumulate((row.score or 0.0 for row in complete), better))
+    return [*(row.number for row in complete), rows[-1].number], [*leads, leads[-1]]
 
 
 def _score_only(study: optuna.Study) -> dict[str, Any]:
@@ -136,19 +109,6 @@ def _score_only(study: optuna.Study) -> dict[str, Any]:
     if len(study.directions) == 1:
         return {}
     return {"target": lambda trial: trial.values[0], "target_name": "score"}
-
-
-def _top(figure: go.Figure) -> go.Figure | None:
-    """The largest importances as one bar trace, or None where there is nothing to tell."""
-    pairs = [(n, v) for n, v in zip(figure.data[0].y, figure.data[0].x, strict=True) if v > 0]
-    if not pairs:
-        return None
-    pairs = sorted(pairs, key=lambda pair: pair[1])[-MOST_IMPORTANCES:]
-    names, values = zip(*pairs, strict=True)
-    texts = [f"{value:.2f}" for value in values]
-    bar = go.Bar(x=values, y=names, orientation="h", text=texts, marker_color=BLUE)
-    bar.update(textposition="auto", hovertemplate="%{y}: %{x:.3f}<extra></extra>")
-    return go.Figure(bar)
 
 
 def learning_curves(
@@ -164,11 +124,12 @@ def learning_curves(
         _add_lines(figure, learner, colour, [r for r in shown if r.learner == learner], direction)
     for end in MARKS:
         _add_ends(figure, end, [r for r in shown if r.end == end])
+    _add_cuts(figure, shown)
     for row in shown:
         if row.name == best:
             _add_best(figure, row, f"{role}: {row.name}", colours[row.learner], direction)
     style(figure, title, "meta-iterations", _score_axis(direction), direction)
-    note = "A × ends a trial that the scheduler or the clock cut."
+    note = "A × ends a trial that the scheduler cut, at the dotted lines, or the clock."
     return Plot(name, title, figure, _curves_alt(shown), note)
 
 
@@ -212,6 +173,24 @@ def _add_ends(figure: go.Figure, end: str, rows: list[TrialRow]) -> None:
             marker={"symbol": MARKS[end], "size": 8, "color": GREY},
             hoverinfo="skip",
         )
+
+
+def cuts(rows: list[TrialRow]) -> dict[int, int]:
+    """Meta-iteration → how many trials the scheduler cut there."""
+    at = Counter(int(found[1]) for row in rows if (found := CUT.match(row.reason)))
+    return dict(sorted(at.items()))
+
+
+def _add_cuts(figure: go.Figure, rows: list[TrialRow]) -> None:
+    """A line where the scheduler cut; where there are many, as with the median rule, no texts."""
+    at = cuts(rows)
+    for iteration, count in at.items():
+        told = f"{count} cut" if len(at) <= MOST_TOLD_CUTS else None
+        figure.add_vline(iteration, line={"color": GREY, "width": 1, "dash": "dot"})
+        if told:
+            figure.add_annotation(
+                x=iteration, y=1, yref="paper", text=told, showarrow=False, yanchor="bottom"
+            )
 
 
 def _add_best(figure: go.Figure, row: TrialRow, name: str, colour: str, direction: str) -> None:

@@ -38,7 +38,11 @@ def search(
     earlier = read_earlier(planned.config, planned.space)
     folder = create_folder(
         planned.config,
-        {"name": planned.data.name, "fingerprint": planned.data.fingerprint},
+        {
+            "name": planned.data.name,
+            "fingerprint": planned.data.fingerprint,
+            "shape": list(planned.data.input_shape),
+        },
         to_text(earlier) if earlier else None,
     )
     with folder.lock(), Cluster(planned.config, dashboard) as cluster:

@@ -47,7 +47,9 @@ def candidate(trial: optuna.Trial) -> Candidate:
         ]
         hyper |= {"inner_steps": 2}
         hyper |= {"inner_lr": {"mode": "searched", "groups": "layer", "values": rows}}
-    architecture = {"depth": 2, "width": width, "conv1/kernel": 3, "conv2/kernel": 5}
+    whole = {"activation": "relu", "depth": 2, "norm": "batch", "pool": "max", "width": width}
+    blocks = {f"conv{i}": {"kernel": 2 * i + 1, "operator": "conv", "skip": False} for i in (1, 2)}
+    architecture = whole | {f"{b}/{k}": v for b, own in blocks.items() for k, v in own.items()}
     return Candidate(learner, hyper, "conv", architecture, 900 * width, 40_000 * width)
 
 
@@ -60,7 +62,9 @@ class MadeStudy:
     def __init__(self, config: StudyConfig, direction: str) -> None:
         self.config = config
         self.direction = direction
-        self.folder: StudyFolder = create_folder(config, {"name": "glyphs", "fingerprint": "f00d"})
+        self.folder: StudyFolder = create_folder(
+            config, {"name": "glyphs", "fingerprint": "f00d", "shape": [1, 28, 28]}
+        )
         self.study = create_study(config, storage_of(config), direction)
 
     def ask(self) -> optuna.Trial:

@@ -16,7 +16,7 @@ import pytest
 from autometa.report.html import page, write_report
 
 EVIL = "<script>alert('reason')</script> & [bold]more[/bold]"  # the conftest's failed trial
-FIGURES = ["history", "curves", "learners", "importances"]
+FIGURES = ["history", "curves", "learners", "parallel", "importances", "costs"]
 SHORT = {"trials": 3, "iterations": 180}
 
 Make = Callable[..., Any]
@@ -111,12 +111,15 @@ def test_the_answer_comes_first(page_of: PageOf) -> None:
         "from best import load",
     ):
         assert told in html.unescape(answer)
-    assert body.index('id="answer"') < body.index("Optimisation history") < body.index("plotly.js")
-    assert re.findall(r'<section id="(\w+)"', body) == [
+    assert (
+        body.index('id="answer"') < body.index("Optimisation history") < body.index("plotly.js v")
+    )
+    assert re.findall(r'<section id="([\w-]+)"', body) == [
         "answer",
         "search",
         "configuration",
         "finalists",
+        "costs-table",
         "trials",
         "measured",
     ]
@@ -127,7 +130,7 @@ def test_everything_is_escaped(page_of: PageOf) -> None:
     assert EVIL not in text
     assert "<script>alert" not in text
     assert EVIL in html.unescape(section(text, "trials"))
-    assert Elements(text).count("script") == len(FIGURES) + 2
+    assert Elements(text).count("script") == len(FIGURES) + 3
 
 
 def test_nothing_comes_from_elsewhere(any_page: str) -> None:
@@ -177,7 +180,7 @@ def test_a_study_with_too_few_trials_for_importances(make_study: Make) -> None:
     made.trial("complete", [0.5, 0.6])
     text = section(text_of(made), "search")
     assert "1 complete trials are too few" in text
-    assert text.count("<figure") == len(FIGURES) - 1
+    assert text.count("<figure") == len(FIGURES) - 2, "importances, and trials to compare"
 
 
 def test_a_study_without_a_baseline_says_so(page_of: PageOf) -> None:

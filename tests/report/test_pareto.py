@@ -38,7 +38,7 @@ def test_the_page_shows_the_front_and_what_was_rescored(make_study: Make) -> Non
     rescored = re.findall(r"<td>([\d.]+ ± [\d.]+ %)</td>", table)
     assert len(rescored) == len(names & {each["name"] for each in result["finalists"]}) > 0
     figures = re.findall(r'data-figure="([\w-]+)-data"', text)
-    assert figures == ["front", "history", "curves", "learners", "importances"]
+    assert figures == ["front", "history", "curves", "learners", "parallel", "importances", "costs"]
     assert "of the Pareto front the best score" in html.unescape(text)
     lines = "\n".join(summary(result, made.folder))
     assert f"Front of accuracy and parameters: {len(names)} trial" in lines

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from autometa.report.plots import MARKS, Plot, importances, plots
+from autometa.config import ResourcesConfig
+from autometa.report.costs import costs_of
+from autometa.report.figures import figures
+from autometa.report.html import HERE as PAGE
+from autometa.report.importance_plot import importances
+from autometa.report.plots import COLOURS, GREY, MARKS, SKY, Plot
 from autometa.search.study import rows_of
 
 EVIL = "<b>reason</b> & more"
@@ -16,7 +21,9 @@ Make = Callable[..., Any]
 
 
 def plots_of(made: Any, best: str | None = None) -> dict[str, Plot]:
-    return {plot.name: plot for plot in plots(made.study, rows_of(made.study), best, "winner")}
+    rows = rows_of(made.study)
+    found = figures(made.study, rows, costs_of(rows, None, ResourcesConfig()), best, "winner")
+    return {plot.name: plot for plot in found}
 
 
 def traces(plot: Plot) -> dict[str, Any]:
@@ -79,3 +86,35 @@ def test_figures_without_data_say_why(make_study: Make) -> None:
     for plot in plots_of(make_study()).values():
         assert plot.figure is None
         assert plot.alt.endswith(".")
+
+
+def test_lines_stand_where_the_scheduler_cut(make_study: Make) -> None:
+    made = make_study()
+    made.trial("complete", [0.4, 0.5, 0.6])
+    made.trial("pruned", [0.3, 0.2], "cut by the scheduler at 120 meta-iterations")
+    for _ in range(2):
+        made.trial("pruned", [0.3], "cut by the scheduler at 60 meta-iterations")
+    made.trial("pruned", [0.3], "the time of a trial is up")
+    figure = plots_of(made)["curves"].figure
+    assert figure is not None
+    assert [(line.x0, line.x1) for line in figure.layout.shapes] == [(60, 60), (120, 120)]
+    told = [(note.x, note.text) for note in figure.layout.annotations]
+    assert told == [(60, "2 cut"), (120, "1 cut")]
+
+
+def contrast(colour: str, other: str) -> float:
+    """The ratio of WCAG 2.2."""
+    light, dark = sorted(map(luminance, (colour, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#14181c"])
+def test_every_colour_is_seen_on_a_light_and_a_dark_page(ground: str) -> None:
+    assert ground in (PAGE / "report.css").read_text(encoding="utf-8")
+    assert all(contrast(colour, ground) >= 3 for colour in {*COLOURS, SKY, GREY})
