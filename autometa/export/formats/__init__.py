@@ -2,6 +2,13 @@
 
 from autometa.registry import Registry
 
-FORMATS = Registry("format", "autometa.formats", {})
+FORMATS = Registry(
+    "format",
+    "autometa.formats",
+    {
+        "bundle": "autometa.export.formats.bundle:BundleFormat",
+        "config": "autometa.export.formats.config:ConfigFormat",
+    },
+)
 
 __all__ = ["FORMATS"]
