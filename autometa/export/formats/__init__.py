@@ -8,6 +8,7 @@ FORMATS = Registry(
     {
         "bundle": "autometa.export.formats.bundle:BundleFormat",
         "config": "autometa.export.formats.config:ConfigFormat",
+        "hydra": "autometa.export.formats.hydra:HydraFormat",
     },
 )
 
