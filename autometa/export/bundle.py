@@ -68,9 +68,16 @@ def bundle_files(
         "model.py": model_source(learner, in_shape, spec, entry["name"]),
         "layers.py": inspect.getsource(layers),
         **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
-        "config.yaml": render(described, "yaml"),
-        "results.json": json.dumps(figures(result, entry), indent=1) + "\n",
+        **record(config, result, entry),
         "README.md": model_card(described, result, entry, learner),
+    }
+
+
+def record(config: StudyConfig, result: dict[str, Any], entry: dict[str, Any]) -> dict[str, str]:
+    """``config.yaml`` and ``results.json``: what the model is, and how it did."""
+    return {
+        "config.yaml": render(describe(config, entry), "yaml"),
+        "results.json": json.dumps(figures(result, entry), indent=1) + "\n",
     }
 
 

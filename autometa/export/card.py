@@ -34,7 +34,7 @@ def model_card(
             "output = predict(query_x)",
             "```",
             "",
-            "It needs torch and safetensors only. " + _normalisation(learner),
+            "It needs torch and safetensors only. " + normalisation(learner),
             "",
             "| | |",
             "|---|---|",
@@ -145,6 +145,7 @@ def _groups(task: dict[str, Any]) -> str:
     return ", within one group (alphabet, script)" if task["within_groups"] else ""
 
 
-def _normalisation(learner: Learner[Any]) -> str:
+def normalisation(learner: Learner[Any]) -> str:
+    """What to know of a network whose predictions depend on the other queries; else nothing."""
     batch = any(isinstance(part, BatchNorm) for part in learner.encoder.module.modules())
     return BATCH_NORM if batch else ""

@@ -77,9 +77,13 @@ class FormatTestCase:
             pytest.skip(f"{self.format.__name__} says that it has no place for {case}")
         return winner
 
-    def written(self, winner: Winner, into: Path) -> Path:
-        into.mkdir()
-        self.format().write(winner, into)
+    @pytest.fixture
+    def written(self, case: str, taken: Winner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """What the format writes of it; written once, since some take seconds."""
+        into = tmp_path_factory.getbasetemp() / "written" / type(self).__name__ / case / "here"
+        if not into.exists():
+            into.mkdir(parents=True)
+            self.format().write(taken, into)
         return into
 
     def test_it_says_what_it_is_in_a_line(self) -> None:
@@ -111,37 +115,37 @@ class FormatTestCase:
             assert "\n" not in each
             assert not each.endswith(".")
 
-    def test_the_winner_and_its_study_are_left_alone(self, taken: Winner, tmp_path: Path) -> None:
+    def test_a_second_export_is_the_same_and_leaves_the_winner_alone(
+        self, written: Path, taken: Winner, tmp_path: Path
+    ) -> None:
         before = contents(taken.folder.path)
         params = {name: value.clone() for name, value in taken.params.items()}
-        form = self.format()
+        form, again = self.format(), tmp_path / "again"
         form.check(taken)
         form.losses(taken)
-        self.written(taken, tmp_path / "written")
+        again.mkdir()
+        form.write(taken, again)
         assert contents(taken.folder.path) == before
         assert params.keys() == taken.params.keys()
         assert all(torch.equal(value, taken.params[name]) for name, value in params.items())
-
-    def test_files_are_in_the_folder_and_nowhere_else(self, taken: Winner, tmp_path: Path) -> None:
-        self.written(taken, tmp_path / "written")
-        assert contents(tmp_path / "written")
-        assert [path.name for path in tmp_path.iterdir()] == ["written"]
-
-    def test_a_second_export_is_the_same(self, taken: Winner, tmp_path: Path) -> None:
-        one, other = (contents(self.written(taken, tmp_path / name)) for name in ("one", "other"))
+        one, other = contents(written), contents(again)
         assert one.keys() == other.keys()
         assert not self.same_bytes or one == other
 
-    def test_no_file_tells_where_it_was_made(self, taken: Winner, tmp_path: Path) -> None:
+    def test_files_are_in_the_folder_and_nowhere_else(self, written: Path) -> None:
+        assert contents(written)
+        assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+    def test_no_file_tells_where_it_was_made(self, taken: Winner, written: Path) -> None:
         """Whoever gets it need not know the folders of another's machine."""
         package = Path(errors.__file__).parent
-        private = [str(each).encode() for each in (taken.folder.path, package, tmp_path)]
-        for name, content in contents(self.written(taken, tmp_path / "written")).items():
+        private = [str(each).encode() for each in (taken.folder.path, package, written)]
+        for name, content in contents(written).items():
             assert not [each for each in private if each in content], name
 
-    def test_predictions_are_the_learners_own(self, taken: Winner, tmp_path: Path) -> None:
+    def test_predictions_are_the_learners_own(self, taken: Winner, written: Path) -> None:
         task = task_of(taken)
-        found = self.predictions(self.written(taken, tmp_path / "written"), *task)
+        found = self.predictions(written, *task)
         if found is None:
             pytest.skip(f"{self.format.__name__} is not for predictions of {taken.spec.learner}")
         torch.testing.assert_close(found, expected(taken, task), rtol=0, atol=self.tolerance)

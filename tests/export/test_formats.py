@@ -36,13 +36,12 @@ class TestBundleFormat(FormatTestCase):
 class TestConfigFormat(FormatTestCase):
     format = ConfigFormat
 
-    def test_the_three_files_say_the_same(self, winner: Winner, tmp_path: Path) -> None:
-        folder = self.written(winner, tmp_path / "config")
-        assert contents(folder).keys() == {"config.json", "config.toml", "config.yaml"}
-        said = json.loads((folder / "config.json").read_text())
-        assert yaml.safe_load((folder / "config.yaml").read_text()) == said
-        assert said["hyper"] == winner.entry["candidate"]["hyper"]
-        told = tomllib.loads((folder / "config.toml").read_text())
+    def test_the_three_files_say_the_same(self, taken: Winner, written: Path) -> None:
+        assert contents(written).keys() == {"config.json", "config.toml", "config.yaml"}
+        said = json.loads((written / "config.json").read_text())
+        assert yaml.safe_load((written / "config.yaml").read_text()) == said
+        assert said["hyper"] == taken.entry["candidate"]["hyper"]
+        told = tomllib.loads((written / "config.toml").read_text())
         assert told["architecture"] == said["architecture"]
 
 

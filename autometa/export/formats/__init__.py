@@ -9,6 +9,7 @@ FORMATS = Registry(
         "bundle": "autometa.export.formats.bundle:BundleFormat",
         "config": "autometa.export.formats.config:ConfigFormat",
         "hydra": "autometa.export.formats.hydra:HydraFormat",
+        "onnx": "autometa.export.formats.onnx:OnnxFormat",
     },
 )
 
