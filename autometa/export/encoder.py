@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from autometa.backbones.layers import EPSILON, BatchNorm, GroupNorm
 from autometa.errors import BundleError
@@ -29,16 +30,19 @@ class _Watched(Encoder):
         return super().__call__(params, x)
 
 
-def example(winner: Winner, queries: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Support set and queries of a task of noise with the study's ways and shots."""
+def example(winner: Winner) -> tuple[Tensor, Tensor, Tensor]:
+    """Support set and queries of a task of noise, with the study's ways, shots and queries."""
     generator = torch.Generator().manual_seed(0)
-    ways, shots = winner.spec.ways, winner.spec.task["shots"]
-    if winner.learner.problem == REGRESSION:
-        x, y = (torch.rand(shots, *s, generator=generator) for s in (winner.in_shape, (ways,)))
-    else:
-        y = torch.arange(ways).repeat_interleave(shots)
-        x = torch.rand(len(y), *winner.in_shape, generator=generator)
-    return x, y, torch.rand(queries, *winner.in_shape, generator=generator)
+    ways, task = winner.spec.ways, winner.spec.task
+    regression = winner.learner.problem == REGRESSION
+    classes = 1 if regression else ways
+    x, queries = (
+        torch.rand(classes * task[each], *winner.in_shape, generator=generator)
+        for each in ("shots", "queries")
+    )
+    if regression:
+        return x, torch.rand(len(x), ways, generator=generator), queries
+    return x, torch.arange(ways).repeat_interleave(task["shots"]), queries
 
 
 def keeps_encoder(
@@ -81,6 +85,13 @@ def rest_of(params: Params) -> list[str]:
     return list(dict.fromkeys(name.partition(".")[0] for name in others))
 
 
+def head_loss(winner: Winner) -> str:
+    """What is lost of a winner where only its encoder is written, as a clause."""
+    beside = rest_of(winner.params)
+    own = f" (its parameters {', '.join(beside)})" if beside else ""
+    return f"how {winner.spec.learner} makes predictions of embeddings{own} would be lost"
+
+
 def network_of(winner: Winner) -> nn.Module:
     """The encoder [B, …] → [B, features] as a module with its weights, of elementary operations."""
     network = copy.deepcopy(winner.learner.encoder.module).to_empty(device="cpu")
@@ -121,3 +132,26 @@ class _Normalised(nn.Module):
 def _standardised(x: Tensor, over: Iterable[int]) -> Tensor:
     centred = x - x.mean(tuple(over), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(tuple(over), keepdim=True) + EPSILON)
+
+
+def adapts_by_gradients(winner: Winner) -> bool:
+    """Whether a learner differentiates when it adapts or predicts."""
+    x, y, queries = example(winner)
+    with _Gradients() as seen:
+        fast = winner.learner.adapt(winner.params, x, y, winner.spec.ways)
+        winner.learner.predict(winner.params, fast, queries)
+    return bool(seen.any)
+
+
+class _Gradients(TorchFunctionMode):
+    """Notes whether any of torch's functions runs on what is to be differentiated."""
+
+    any: bool = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        graph = isinstance(result, Tensor) and result.requires_grad
+        self.any |= graph or torch._C._are_functorch_transforms_active()
+        return result

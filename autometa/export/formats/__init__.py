@@ -10,6 +10,7 @@ FORMATS = Registry(
         "config": "autometa.export.formats.config:ConfigFormat",
         "hydra": "autometa.export.formats.hydra:HydraFormat",
         "onnx": "autometa.export.formats.onnx:OnnxFormat",
+        "torch-export": "autometa.export.formats.torch_export:TorchExportFormat",
     },
 )
 

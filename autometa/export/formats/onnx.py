@@ -16,7 +16,7 @@ import torch
 from autometa.errors import BundleError
 from autometa.export.bundle import record
 from autometa.export.card import normalisation
-from autometa.export.encoder import check_encoder, example, network_of, rest_of
+from autometa.export.encoder import check_encoder, example, head_loss, network_of
 from autometa.export.formats.base import Format, Winner
 from autometa.export.target import put
 from autometa.learners.base import REGRESSION
@@ -65,11 +65,7 @@ class OnnxFormat(Format):
             )
 
     def losses(self, winner: Winner) -> list[str]:
-        if isinstance(winner.learner, ProtoNet):
-            return []
-        beside = rest_of(winner.params)
-        own = f" (its parameters {', '.join(beside)})" if beside else ""
-        return [f"how {winner.spec.learner} makes predictions of embeddings{own} would be lost"]
+        return [] if isinstance(winner.learner, ProtoNet) else [head_loss(winner)]
 
     def write(self, winner: Winner, into: Path) -> None:
         write_encoder(winner, into / "encoder.onnx")
