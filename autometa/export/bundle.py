@@ -64,12 +64,25 @@ def bundle_files(
     """Path in the bundle → text."""
     described = describe(config, entry)
     return {
-        "__init__.py": INIT + '__all__ = ["MetaLearner", "load"]\n',
-        "model.py": model_source(learner, in_shape, spec, entry["name"]),
-        "layers.py": inspect.getsource(layers),
-        **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
+        **code(learner, in_shape, spec, entry["name"]),
         **record(config, result, entry),
         "README.md": model_card(described, result, entry, learner),
+    }
+
+
+def code(
+    learner: Learner[Any],
+    in_shape: tuple[int, ...],
+    spec: TrialSpec,
+    name: str,
+    weights: str = WEIGHTS,
+) -> dict[str, str]:
+    """The Python of a bundle: path → source."""
+    return {
+        "__init__.py": INIT + '__all__ = ["MetaLearner", "load"]\n',
+        "model.py": model_source(learner, in_shape, spec, name, weights),
+        "layers.py": inspect.getsource(layers),
+        **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
     }
 
 
@@ -123,9 +136,13 @@ def _latency(candidate: dict[str, Any]) -> dict[str, float]:
 
 
 def model_source(
-    learner: Learner[Any], in_shape: tuple[int, ...], spec: TrialSpec, name: str
+    learner: Learner[Any],
+    in_shape: tuple[int, ...],
+    spec: TrialSpec,
+    name: str,
+    weights: str = WEIGHTS,
 ) -> str:
-    """``model.py``."""
+    """``model.py``, which reads its weights from a file of this name beside it."""
     classes = learner.problem == CLASSIFICATION
     module = type(learner).__module__.rpartition(".")[2]
     pixels = "float in [0, 1] (or uint8), " if classes else ""
@@ -134,6 +151,7 @@ def model_source(
         outputs="logits [B, N]" if classes else "predictions [B, D]",
         inputs=f"[B, {', '.join(map(str, in_shape))}], {pixels}the examples of the task.",
         targets="[B], labels 0 … N−1." if classes else f"[B, {spec.ways}], real targets.",
+        weights=weights,
         imports=_imports(learner, module),
         learner=type(learner).__name__,
         hyper=repr(learner.hyper),
@@ -167,7 +185,8 @@ def write_files(target: Path, files: dict[str, str], params: Params) -> Path:
     return target
 
 
-def put_files(into: Path, files: dict[str, str], params: Params) -> None:
+def put_files(into: Path, files: dict[str, str], params: Params, weights: str = WEIGHTS) -> None:
     """The files of a bundle in a folder that is there."""
     put(into, files)
-    save_file({k: v.contiguous() for k, v in params.items()}, into / WEIGHTS)
+    tensors = {name: value.contiguous() for name, value in params.items()}
+    save_file(tensors, into / weights, metadata={"format": "pt"})

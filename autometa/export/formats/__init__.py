@@ -8,6 +8,7 @@ FORMATS = Registry(
     {
         "bundle": "autometa.export.formats.bundle:BundleFormat",
         "config": "autometa.export.formats.config:ConfigFormat",
+        "hf": "autometa.export.formats.hf:HfFormat",
         "hydra": "autometa.export.formats.hydra:HydraFormat",
         "onnx": "autometa.export.formats.onnx:OnnxFormat",
         "torch-export": "autometa.export.formats.torch_export:TorchExportFormat",
