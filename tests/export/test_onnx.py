@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from clean_place import clean_python, run_there
-from torch import Tensor
+from torch import Tensor, nn
 
 from autometa.errors import BundleError
 from autometa.export.encoder import keeps_encoder, network_of
 from autometa.export.formats.base import Winner
-from autometa.export.formats.onnx import OnnxFormat
+from autometa.export.formats.onnx import OnnxFormat, exported
 from autometa.export.write import write_winner
 from autometa.learners import LEARNERS
 from autometa.learners.base import under
@@ -108,6 +108,17 @@ def test_what_isnt_the_encoder_must_be_agreed_to(tmp_path: Path, writers: None) 
     told = r"how relation makes predictions of embeddings \(its parameters relation\) would be lost"
     with pytest.raises(BundleError, match=told):
         write_winner(winner, "onnx", tmp_path / "to")
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_onnx_has_no_words_for_is_refused(writers: None) -> None:
+    with pytest.raises(BundleError, match="the encoder can't be written as ONNX: ") as raised:
+        exported(Branching(), torch.rand(3, 2))
+    assert "\n" not in str(raised.value)
 
 
 def test_without_the_packages_it_says_what_to_install(

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from autometa.errors import BundleError
 from autometa.export.bundle import record
@@ -76,21 +77,34 @@ class OnnxFormat(Format):
 
 def write_encoder(winner: Winner, path: Path) -> None:
     """The encoder with a free number of inputs, and nothing of the machine that it was made on."""
-    x, _, _ = example(winner)
-    with _quiet():
-        program = torch.onnx.export(
-            network_of(winner),
-            (x,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            input_names=["inputs"],
-            output_names=["embeddings"],
-            verbose=False,
-        )
-    assert program is not None
+    program = exported(network_of(winner), example(winner)[0])
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with the paths of files
     program.save(path)
+
+
+def exported(network: nn.Module, x: Tensor) -> torch.onnx.ONNXProgram:
+    """A network [B, …] → [B, features] as an ONNX program for any B.
+
+    Raises:
+        BundleError: Torch can't write it down as ONNX.
+    """
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                network,
+                (x,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                input_names=["inputs"],
+                output_names=["embeddings"],
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), "")
+            raise BundleError(f"the encoder can't be written as ONNX: {reason.strip()}") from None
+    assert program is not None
+    return program
 
 
 @contextmanager
