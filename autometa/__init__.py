@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         export,
         load_bundle,
         load_study,
+        losses,
         report,
         resume,
         search,
@@ -35,10 +36,12 @@ __all__ = [
     "UserError",
     "datasets",
     "export",
+    "formats",
     "learners",
     "load_bundle",
     "load_config",
     "load_study",
+    "losses",
     "report",
     "resume",
     "search",
@@ -63,6 +66,13 @@ def datasets() -> list[str]:
     from autometa.episodes import DATASETS
 
     return list(DATASETS)
+
+
+def formats() -> list[str]:
+    """Names of the formats of export, those of installed plug-ins included."""
+    from autometa.export.formats import FORMATS
+
+    return list(FORMATS)
 
 
 def __getattr__(name: str) -> Any:

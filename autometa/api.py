@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from autometa.export.formats.base import Winner
     from autometa.search.folder import StudyFolder
     from autometa.search.study import TrialRow
 
@@ -158,21 +159,48 @@ def export(
     storage: str | None = None,
     pick: str | None = None,
     observer: Observer = ignore,
+    *,
+    format: str = "bundle",
+    lossy: bool = False,
 ) -> Path:
-    """Write the bundle of the winner, or of the trial that a rule picks.
+    """Write the winner, or the trial that a rule picks, in one of the formats.
+
+    Args:
+        format: A name of :func:`autometa.formats`.
+        lossy: Whether the format may leave out what it can't express: see :func:`losses`.
 
     Raises:
-        ConfigError: ``pick`` is no rule (see :mod:`autometa.search.rule`).
+        ConfigError: ``pick`` is no rule (see :mod:`autometa.search.rule`), or no format has the
+            name.
         StudyError: The study has no winner yet, or no trial that meets the rule.
-        BundleError: The target exists already or can't be written.
+        BundleError: The target exists already or can't be written, the format has no place for
+            the model, or would lose some of it.
     """
-    from autometa.export.bundle import write_bundle
+    from autometa.export.write import format_of, write_winner
 
+    format_of(format)
     observer(Phase("export", 0, 2, "reading the study"))
+    winner = _winner(folder, storage, pick)
+    observer(Phase("export", 1, 2, f"writing: {format}"))
+    return write_winner(winner, format, Path(to), lossy=lossy)
+
+
+def losses(
+    folder: str | Path, format: str, storage: str | None = None, pick: str | None = None
+) -> list[str]:
+    """What of the model a format can't express, a clause each; raises as :func:`export`."""
+    from autometa.export.write import format_of, losses_of
+
+    format_of(format)
+    return losses_of(_winner(folder, storage, pick), format)
+
+
+def _winner(folder: str | Path, storage: str | None, pick: str | None) -> Winner:
+    from autometa.export.formats.base import Winner
+
     study = load_study(folder, storage)
     result, entry = winner_of(study), model_of(study, pick)
-    observer(Phase("export", 1, 2, "writing the bundle"))
-    return write_bundle(study.folder, study.config, result, Path(to), entry)
+    return Winner(study.folder, study.config, result, entry)
 
 
 def model_of(study: StudyView, pick: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -22,8 +22,10 @@ import yaml
 from PIL import Image
 from ray_warnings import RAY_WARNINGS
 
-from autometa import load_bundle, load_study
+from autometa import formats, load_bundle, load_study
 from autometa.errors import BundleError
+from autometa.export.formats import FORMATS
+from autometa.export.formats.base import Format, Winner
 
 Command = Callable[..., Any]
 pytestmark = RAY_WARNINGS
@@ -283,6 +285,46 @@ def bundle(autometa: Command, place: Path, searched: tuple[Path, str]) -> Path:
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("bundle: project/model\nuse it: from model import load")
     return place / "project/model"
+
+
+def test_other_formats_are_written_by_name(
+    autometa: Command, place: Path, searched: tuple[Path, str]
+) -> None:
+    ended = autometa("export", searched[0], "--to", "settings", "--format", "config")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "config: settings\nuse it: see settings\n"
+    told = json.loads((place / "settings/config.json").read_text())
+    assert told["name"] == json.loads((searched[0] / "result.json").read_text())["winner"]["name"]
+    listed = autometa("formats").out
+    assert all(name in listed for name in formats())
+
+
+class Half(Format):
+    """Says what it can't express."""
+
+    summary: ClassVar[str] = "half of it"
+    needs: ClassVar[tuple[str, ...]] = ("half>=2",)
+
+    def losses(self, winner: Winner) -> list[str]:
+        return ["its rates differ", "its head has a bias"]
+
+    def write(self, winner: Winner, into: Path) -> None:
+        (into / "README.md").write_text("half")
+
+
+def test_what_a_format_would_lose_must_be_agreed_to(
+    autometa: Command, place: Path, searched: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS.targets, "half", f"{__name__}:Half")
+    line = ("export", searched[0], "--to", "half", "--format", "half")
+    ended = autometa(*line)
+    assert (ended.code, ended.out) == (2, "")
+    assert "its rates differ; its head has a bias (--lossy" in ended.err
+    assert not (place / "half").exists()
+    ended = autometa(*line, "--lossy")
+    assert ended.code == 0
+    assert ended.err == "lost: its rates differ\nlost: its head has a bias\n"
+    assert ended.out == "half: half\nuse it: see half/README.md; pip install 'half>=2'\n"
 
 
 def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: Path) -> None:

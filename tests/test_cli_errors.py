@@ -121,6 +121,8 @@ COMMANDS = [
     ("export mine --config-only yaml", "'mine' is no study folder"),
     ("export mine", "export needs --to DIR, a folder to write, or --config-only FORMAT"),
     ("export mine --config-only yml", "format 'yml' is unknown: did you mean 'yaml'?"),
+    ("export mine --to new --format cofnig", "format 'cofnig' is unknown: did you mean 'config'?"),
+    ("export mine --to new --format cofnig --lossy", "format 'cofnig' is unknown"),
     ("watch mine", "'mine' is no study folder: it has no study.yaml"),
     ("watch nowhere --json", "study folder 'nowhere' doesn't exist: name one that"),
     ("learners mamll", "learner 'mamll' is unknown: did you mean 'maml'?"),

@@ -75,6 +75,7 @@ def offered(*words: str) -> list[str]:
         (("search", "quickstart", "--warm-start", "trials/o"), ["trials/ours/second"]),
         (("export", "trials/first", "--config-only", ""), ["json", "toml", "yaml"]),
         (("search", "quickstart", "--set", "scheduler.n"), ["scheduler.name="]),
+        (("export", "trials/first", "--format", "b"), ["bundle"]),
         (("doc",), ["doctor"]),
     ],
 )

@@ -29,6 +29,7 @@ for command in (
     listings.learners,
     listings.backbones,
     listings.spaces,
+    listings.formats,
     bench.profile,
     doctor.doctor,
 ):

@@ -74,3 +74,9 @@ def config_formats(incomplete: str) -> list[str]:
     from autometa.export.configuration import FORMATS
 
     return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def formats(incomplete: str) -> list[str]:
+    from autometa.export.formats import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]

@@ -49,3 +49,16 @@ def spaces() -> None:
 
     for name, path in shipped_spaces().items():
         typer.echo(f"{name}\t{path}")
+
+
+def formats() -> None:
+    """List the formats that `autometa export --format` writes.
+
+    Example: autometa formats
+    """
+    from autometa.export.formats import FORMATS
+    from autometa.report.listing import table
+
+    loaded = ((name, FORMATS.load(name)) for name in FORMATS)
+    body = ((name, each.summary, ", ".join(each.needs)) for name, each in loaded)
+    console().print(table("formats", ("format", "what it is", "used with"), body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,7 +132,18 @@ def report(
 
 def export(
     folder: Folder,
-    to: Annotated[Path | None, typer.Option(help="Folder to write the bundle to.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; it must not exist.")] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="One of `autometa formats`.",
+            autocompletion=complete.formats,
+        ),
+    ] = "bundle",
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Leave out what the format can't express, and say it.")
+    ] = False,
     config_only: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +158,7 @@ def export(
     ] = None,
     storage: Storage = None,
 ) -> None:
-    """Take the winner elsewhere: a folder that needs only torch and safetensors.
+    """Take the winner elsewhere: a bundle that needs only torch and safetensors, or a format.
 
     RULE is `best`, `best under 50k parameters` (or macs, ms, ece; several joined by `and`) or
     `smallest within 1 point`. What isn't the winner has no meta-test score.
@@ -164,10 +176,23 @@ def export(
         return
     if to is None:
         raise ConfigError("export needs --to DIR, a folder to write, or --config-only FORMAT")
+    lost = api.losses(folder, format, storage, pick) if lossy else []
     with steps() as observer:
-        bundle = api.export(folder, to, storage, pick, observer)
-    typer.echo(f"bundle: {bundle}")
-    typer.echo(f"use it: from {bundle.name} import load; predict = load().adapt(x, y)")
+        written = api.export(folder, to, storage, pick, observer, format=format, lossy=lossy)
+    for each in lost:
+        typer.echo(f"lost: {each}", err=True)
+    typer.echo(f"{format}: {written}")
+    typer.echo(f"use it: {_usage(format, written)}")
+
+
+def _usage(form: str, written: Path) -> str:
+    """How one goes on with what was written."""
+    if form == "bundle":
+        return f"from {written.name} import load; predict = load().adapt(x, y)"
+    from autometa.export.write import format_of
+
+    told, needs = written / "README.md", shlex.join(format_of(form).needs)
+    return f"see {told if told.exists() else written}{f'; pip install {needs}' if needs else ''}"
 
 
 def _shown(dashboard: bool | None) -> bool:

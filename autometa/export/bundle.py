@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,10 +16,10 @@ from safetensors.torch import save_file
 
 from autometa.backbones import layers
 from autometa.config import StudyConfig
-from autometa.errors import BundleError
 from autometa.export.card import model_card
 from autometa.export.configuration import render
 from autometa.export.network import layers_used, source_of
+from autometa.export.target import put, refuse_existing, written_whole
 from autometa.export.vendor import learner_sources
 from autometa.learners.base import CLASSES, CLASSIFICATION, Learner, Params
 from autometa.learners.rates import RateVector
@@ -29,6 +27,7 @@ from autometa.search.folder import StudyFolder
 from autometa.trial import TrialSpec, build_learner, load_params
 
 TEMPLATE = Path(__file__).parent / "template.py.txt"
+WEIGHTS = "weights.safetensors"
 RESULTS = ("metric", "direction", "winner", "baseline", "selection")
 INIT = '"""A meta-learned model: see README.md."""\n\nfrom .model import MetaLearner, load\n\n'
 
@@ -45,7 +44,7 @@ def write_bundle(
     Raises:
         BundleError: The target exists, can't be written, or the model can't be written down.
     """
-    _refuse_existing(target)
+    refuse_existing(target)
     entry = picked or result["winner"]
     spec = TrialSpec.from_json(entry["spec"])
     checkpoint = folder.path / entry["checkpoint"]
@@ -65,13 +64,33 @@ def bundle_files(
     """Path in the bundle → text."""
     described = describe(config, entry)
     return {
+        **code(learner, in_shape, spec, entry["name"]),
+        **record(config, result, entry),
+        "README.md": model_card(described, result, entry, learner),
+    }
+
+
+def code(
+    learner: Learner[Any],
+    in_shape: tuple[int, ...],
+    spec: TrialSpec,
+    name: str,
+    weights: str = WEIGHTS,
+) -> dict[str, str]:
+    """The Python of a bundle: path → source."""
+    return {
         "__init__.py": INIT + '__all__ = ["MetaLearner", "load"]\n',
-        "model.py": model_source(learner, in_shape, spec, entry["name"]),
+        "model.py": model_source(learner, in_shape, spec, name, weights),
         "layers.py": inspect.getsource(layers),
         **{f"learner/{name}": text for name, text in learner_sources(type(learner)).items()},
-        "config.yaml": render(described, "yaml"),
+    }
+
+
+def record(config: StudyConfig, result: dict[str, Any], entry: dict[str, Any]) -> dict[str, str]:
+    """``config.yaml`` and ``results.json``: what the model is, and how it did."""
+    return {
+        "config.yaml": render(describe(config, entry), "yaml"),
         "results.json": json.dumps(figures(result, entry), indent=1) + "\n",
-        "README.md": model_card(described, result, entry, learner),
     }
 
 
@@ -117,9 +136,13 @@ def _latency(candidate: dict[str, Any]) -> dict[str, float]:
 
 
 def model_source(
-    learner: Learner[Any], in_shape: tuple[int, ...], spec: TrialSpec, name: str
+    learner: Learner[Any],
+    in_shape: tuple[int, ...],
+    spec: TrialSpec,
+    name: str,
+    weights: str = WEIGHTS,
 ) -> str:
-    """``model.py``."""
+    """``model.py``, which reads its weights from a file of this name beside it."""
     classes = learner.problem == CLASSIFICATION
     module = type(learner).__module__.rpartition(".")[2]
     pixels = "float in [0, 1] (or uint8), " if classes else ""
@@ -128,6 +151,7 @@ def model_source(
         outputs="logits [B, N]" if classes else "predictions [B, D]",
         inputs=f"[B, {', '.join(map(str, in_shape))}], {pixels}the examples of the task.",
         targets="[B], labels 0 … N−1." if classes else f"[B, {spec.ways}], real targets.",
+        weights=weights,
         imports=_imports(learner, module),
         learner=type(learner).__name__,
         hyper=repr(learner.hyper),
@@ -154,29 +178,15 @@ def _imports(learner: Learner[Any], module: str) -> str:
     return "\n".join(lines)
 
 
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise BundleError(f"{str(target)!r} exists already: choose another folder, or remove it")
-
-
 def write_files(target: Path, files: dict[str, str], params: Params) -> Path:
     """All files of a bundle, in a temporary folder that is then renamed."""
-    _refuse_existing(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise BundleError(f"{str(target)!r} can't be written: {error.strerror}") from None
-    try:
-        for name, text in files.items():
-            path = temporary / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        save_file({k: v.contiguous() for k, v in params.items()}, temporary / "weights.safetensors")
-        temporary.chmod(0o755)
-        temporary.rename(target)
-    except OSError as error:
-        raise BundleError(f"{str(target)!r} can't be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with written_whole(target) as into:
+        put_files(into, files, params)
     return target
+
+
+def put_files(into: Path, files: dict[str, str], params: Params, weights: str = WEIGHTS) -> None:
+    """The files of a bundle in a folder that is there."""
+    put(into, files)
+    tensors = {name: value.contiguous() for name, value in params.items()}
+    save_file(tensors, into / weights, metadata={"format": "pt"})

@@ -13,12 +13,21 @@ BATCH_NORM = (
     "*transductive*: give the queries of a task together, in a mix like the one you expect "
     "(figures here: every class equally often)."
 )
+OPENING = "from best import load               # this folder's name"
 
 
 def model_card(
-    described: dict[str, Any], result: dict[str, Any], entry: dict[str, Any], learner: Learner[Any]
+    described: dict[str, Any],
+    result: dict[str, Any],
+    entry: dict[str, Any],
+    learner: Learner[Any],
+    opening: str = OPENING,
 ) -> str:
-    """Markdown: what it is, how to use it, what it scored and how that was measured."""
+    """Markdown: what it is, how to use it, what it scored and how that was measured.
+
+    Args:
+        opening: The lines of Python that ``load`` comes from.
+    """
     task = described["task"]
     return "\n".join(
         [
@@ -28,13 +37,13 @@ def model_card(
             f"found by autometa {autometa.__version__}. It serves {_serves(task, learner)}.",
             "",
             "```python",
-            "from best import load               # this folder's name",
+            opening,
             "learner = load()                    # device=, dtype=",
             "predict = learner.adapt(support_x, support_y)",
             "output = predict(query_x)",
             "```",
             "",
-            "It needs torch and safetensors only. " + _normalisation(learner),
+            "It needs torch and safetensors only. " + normalisation(learner),
             "",
             "| | |",
             "|---|---|",
@@ -145,6 +154,7 @@ def _groups(task: dict[str, Any]) -> str:
     return ", within one group (alphabet, script)" if task["within_groups"] else ""
 
 
-def _normalisation(learner: Learner[Any]) -> str:
+def normalisation(learner: Learner[Any]) -> str:
+    """What to know of a network whose predictions depend on the other queries; else nothing."""
     batch = any(isinstance(part, BatchNorm) for part in learner.encoder.module.modules())
     return BATCH_NORM if batch else ""
