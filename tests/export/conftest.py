@@ -14,6 +14,7 @@ from autometa.backbones import BACKBONES
 from autometa.backbones.base import Option
 from autometa.config import StudyConfig, parse_config
 from autometa.export.bundle import write_bundle
+from autometa.export.formats.base import Winner
 from autometa.learners.base import Hyper, Learner, Params
 from autometa.learners.hyper_json import to_json
 from autometa.learners.inner_loop import HEAD
@@ -112,12 +113,17 @@ class Ended:
 def ended(case: str, path: Path) -> Ended:
     """Train three meta-iterations, and write a result as a search would."""
     learner, backbone, hyper = CASES[case]
+    return trained(case, learner, backbone, hyper(), path)
+
+
+def trained(case: str, learner: str, backbone: str, hyper: Hyper, path: Path) -> Ended:
+    """The same of any learner."""
     base = SINUSOIDS if backbone == "mlp" else IMAGES
     small = {"budget": {"iterations": 3}, "validation": {"every": 3}, "scheduler": {"grace": 3}}
     config = parse_config({"name": case, "out": str(path)} | base | small)
     spec = TrialSpec(
         learner=learner,
-        hyper=to_json(hyper()),
+        hyper=to_json(hyper),
         backbone=backbone,
         architecture=ARCHITECTURES[backbone],
         data=config.data.name,
@@ -198,6 +204,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ended]:
         return made[case]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def winner(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Hyper, str], Winner]:
+    """The winner of an ended study: learner, hyper-parameters, backbone; each is trained anew."""
+
+    def make(learner: str, hyper: Hyper, backbone: str = "conv") -> Winner:
+        home = tmp_path_factory.mktemp(learner)
+        made = trained(learner, learner, backbone, hyper, home)
+        return Winner(made.folder, made.config, made.result, made.result["winner"])
+
+    return make
 
 
 @pytest.fixture

@@ -2,6 +2,12 @@
 
 from autometa.registry import Registry
 
-FORMATS = Registry("format", "autometa.formats", {})
+FORMATS = Registry(
+    "format",
+    "autometa.formats",
+    {
+        "learn2learn": "autometa.export.formats.learn2learn:Learn2Learn",
+    },
+)
 
 __all__ = ["FORMATS"]
