@@ -5,6 +5,7 @@ What runs here, torch above all, is lent to it, so that the index is only asked 
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+
+from autometa.episodes import Task
+from autometa.export.formats.base import Winner
 
 UNREACHABLE = ("No matching distribution", "connection", "Temporary failure in name resolution")
 PIP = ("--quiet", "--disable-pip-version-check", "--retries", "1")
@@ -60,3 +66,50 @@ def run(python: Path, folder: Path, *arguments: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def imported(folder: Path) -> set[str]:
+    """The packages that the Python files below a folder import."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module or "")
+    return {name.partition(".")[0] for name in found}
+
+
+def task_of(winner: Winner) -> Task:
+    torch.manual_seed(1)
+    if winner.learner.problem == "regression":
+        return Task(*(torch.randn(n, 1) for n in (5, 5, 7, 7)), ways=1)
+    x, queries = torch.rand(6, 1, 16, 16), torch.rand(9, 1, 16, 16)
+    y, query_y = torch.arange(3).repeat(2), torch.arange(3).repeat(3)
+    return Task(x, y, queries, query_y, ways=3)
+
+
+def named(task: Task) -> dict[str, Tensor]:
+    """A task's tensors for a file."""
+    names = ("sx", "sy", "qx", "qy")
+    tensors = (task.support_x, task.support_y, task.query_x, task.query_y)
+    return dict(zip(names, tensors, strict=True))
+
+
+def examples() -> dict[str, Tensor]:
+    """Nine classes of five images that are much alike, as bytes."""
+    torch.manual_seed(0)
+    classes = torch.randint(0, 230, (9, 1, 1, 16, 16)) + torch.randint(0, 25, (9, 5, 1, 16, 16))
+    images = classes.flatten(0, 1).to(torch.uint8)
+    return {"x": images, "y": torch.arange(9).repeat_interleave(5)}
+
+
+class Same:
+    """A source of the same task again and again."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def sample(self, tasks: int, generator: torch.Generator) -> Task:
+        each = (self.task.support_x, self.task.support_y, self.task.query_x, self.task.query_y)
+        return Task(*(value.expand(tasks, *value.shape) for value in each), ways=self.task.ways)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 import libraries
 import pytest
 import torch
+from libraries import Same, examples, named, task_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autometa.engine.train import TrainState, meta_train
-from autometa.episodes import Task
 from autometa.errors import BundleError
 from autometa.export.formats import FORMATS
 from autometa.export.formats.base import Winner
@@ -81,7 +80,7 @@ for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py")
         train.meta_gradient(method, [task], progress)
         grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
         found |= {f"{when}/{name}": grad.clone() for name, grad in grads.items()}
-    for _ in train.train(method, iter([task] * 6), 3):
+    for _ in train.train(method, iter([task] * 30), 3):
         pass
     found |= {f"trained/{name}": p.detach() for name, p in method.named_parameters()}
     save_file({k: v.contiguous() for k, v in found.items()}, folder / "found.safetensors")
@@ -90,7 +89,7 @@ for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py")
     train.main(["train", data, "--iterations", "2", "--out", out])
     train.main(["test", data, "--tasks", "5", "--weights", out])
     sys.path.pop(0)
-    for name in ("train", "method", "network", "layers", "settings", "episodes"):
+    for name in ("train", "method", "network", "layers", "settings", "episodes", "outer"):
         sys.modules.pop(name, None)
 """
 
@@ -115,15 +114,6 @@ def winners(winner: Make) -> dict[str, Winner]:
     return {case: winner(*CASES[case]) for case in CASES}
 
 
-def task_of(winner: Winner) -> Task:
-    torch.manual_seed(1)
-    if winner.learner.problem == "regression":
-        return Task(*(torch.randn(n, 1) for n in (5, 5, 7, 7)), ways=1)
-    x, queries = torch.rand(6, 1, 16, 16), torch.rand(9, 1, 16, 16)
-    y, query_y = torch.arange(3).repeat(2), torch.arange(3).repeat(3)
-    return Task(x, y, queries, query_y, ways=3)
-
-
 @pytest.fixture(scope="module")
 def project(
     python: Path, winners: dict[str, Winner], tmp_path_factory: pytest.TempPathFactory
@@ -133,23 +123,13 @@ def project(
     for case, winner in winners.items():
         (home / case).mkdir()
         Learn2Learn().write(winner, home / case)
-        task = task_of(winner)
-        names = {"sx": task.support_x, "sy": task.support_y, "qx": task.query_x, "qy": task.query_y}
-        save_file(names, home / case / "task.safetensors")
+        save_file(named(task_of(winner)), home / case / "task.safetensors")
     (home / "use.py").write_text(f"EARLY, LATE = {EARLY}, {LATE}\n{SCRIPT}")
     save_file(examples(), home / "classification.safetensors")
     curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
     save_file(curves, home / "regression.safetensors")
     (home / "printed.txt").write_text(libraries.run(python, home, "-W", "error", "use.py"))
     return home
-
-
-def examples() -> dict[str, Tensor]:
-    """Nine classes of five images that are much alike, as bytes."""
-    torch.manual_seed(0)
-    classes = torch.randint(0, 230, (9, 1, 1, 16, 16)) + torch.randint(0, 25, (9, 5, 1, 16, 16))
-    images = classes.flatten(0, 1).to(torch.uint8)
-    return {"x": images, "y": torch.arange(9).repeat_interleave(5)}
 
 
 def expressed(winner: Winner) -> tuple[Any, dict[str, Tensor]]:
@@ -211,17 +191,6 @@ def test_annealing_is_seen_in_the_meta_gradients(project: Path, winners: dict[st
         for when in ("early", "late")
     )
     assert not torch.allclose(early, late, rtol=1e-2)
-
-
-class Same:
-    """A source of the same task again and again."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def sample(self, tasks: int, generator: torch.Generator) -> Task:
-        each = (self.task.support_x, self.task.support_y, self.task.query_x, self.task.query_y)
-        return Task(*(value.expand(tasks, *value.shape) for value in each), ways=self.task.ways)
 
 
 def test_its_outer_loop_is_autometas(project: Path, winners: dict[str, Winner]) -> None:
@@ -302,15 +271,7 @@ def test_learners_without_a_counterpart_are_refused(
 
 
 def test_it_needs_nothing_of_autometa(project: Path) -> None:
-    for path in files(project):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[0] in ("autometa", "nni")]
-
-
-def files(project: Path) -> Iterator[Path]:
-    yield from project.glob("*/*.py")
+    assert libraries.imported(project) & {"autometa", "nni", "ray", "optuna"} == set()
 
 
 def test_the_format_is_registered() -> None:

@@ -6,6 +6,7 @@ FORMATS = Registry(
     "format",
     "autometa.formats",
     {
+        "easyfsl": "autometa.export.formats.easyfsl:EasyFsl",
         "learn2learn": "autometa.export.formats.learn2learn:Learn2Learn",
     },
 )

@@ -23,7 +23,7 @@ from autometa.learners.base import CLASSIFICATION, Params
 from autometa.trial import dataset, training_shape
 
 TEMPLATES = Path(__file__).parent / "templates"
-TRAINING = ("episodes.py", "train.py")
+TRAINING = ("episodes.py", "outer.py", "train.py")
 
 
 def template(name: str) -> str:
