@@ -8,6 +8,7 @@ FORMATS = Registry(
     {
         "easyfsl": "autometa.export.formats.easyfsl:EasyFsl",
         "learn2learn": "autometa.export.formats.learn2learn:Learn2Learn",
+        "lightning": "autometa.export.formats.lightning:Lightning",
     },
 )
 

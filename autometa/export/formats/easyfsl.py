@@ -39,7 +39,7 @@ class EasyFsl(Format):
         method, settings = own(winner.learner.hyper)
         files = {
             "README.md": readme(winner, "easyfsl", self.losses(winner)),
-            "settings.py": settings_source(settings_of(winner) | settings),
+            "settings.py": settings_source(settings_of(winner, ("backbone.",)) | settings),
             "method.py": template(f"easyfsl_{method}.py"),
             **{name: template(name) for name in ("episodes.py", "outer.py")},
             "train.py": template("easyfsl_train.py"),

@@ -42,7 +42,7 @@ class Learn2Learn(Format):
     def write(self, winner: Winner, into: Path) -> None:
         self.check(winner)
         method, own, weights = METHODS[winner.spec.learner]
-        settings = settings_of(winner) | own(winner)
+        settings = settings_of(winner, DECAYED[method]) | own(winner)
         files = {
             "README.md": readme(winner, "learn2learn", self.losses(winner)),
             "settings.py": settings_source(settings),
@@ -92,6 +92,13 @@ def _protonet_weights(params: Params) -> Params:
     return _network(params) | {LOG_SCALE: params[LOG_SCALE]}
 
 
+# How the names of the network's weights begin in a method's file.
+DECAYED = {
+    "maml": ("maml.module.",),
+    "anil": ("encoder.", "head."),
+    "metasgd": ("metasgd.module.",),
+    "protonet": ("encoder.",),
+}
 ANIL_PARTS = (("encoder", "encoder"), ("head.module", "head"))
 
 Settings = Callable[[Winner], dict[str, Any]]

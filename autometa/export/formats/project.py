@@ -65,8 +65,12 @@ def training_losses(winner: Winner) -> list[str]:
     return lost
 
 
-def settings_of(winner: Winner) -> dict[str, Any]:
-    """Names in ``settings.py`` that every project has."""
+def settings_of(winner: Winner, decayed: tuple[str, ...]) -> dict[str, Any]:
+    """Names in ``settings.py`` that every project has.
+
+    Args:
+        decayed: How the names of the network's weights begin, which alone decay.
+    """
     spec, learner = winner.spec, winner.learner
     hyper = learner.hyper
     return {
@@ -83,6 +87,7 @@ def settings_of(winner: Winner) -> dict[str, Any]:
         "META_SCHEDULE": hyper.meta_schedule,
         "META_OPTIMIZER": hyper.meta_optimizer,
         "META_WEIGHT_DECAY": hyper.meta_weight_decay,
+        "DECAYED": decayed,
     }
 
 
