@@ -199,8 +199,8 @@ def test_only_what_training_does_is_lost(winner: Make, winners: dict[str, Winner
 
 def test_learners_without_a_counterpart_are_refused(winner: Make, tmp_path: Path) -> None:
     told = (
-        "^learner 'maml' has no counterpart in easyfsl, which has matching, protonet and relation: "
-        "export it as 'bundle' or 'lightning', which take any learner$"
+        "^learner 'maml' can't be written for easyfsl, only matching, protonet and relation can: "
+        "export it as 'bundle', which takes any learner$"
     )
     with pytest.raises(BundleError, match=told):
         EasyFsl().write(winner("maml", MAMLHyper(inner_steps=1)), tmp_path)

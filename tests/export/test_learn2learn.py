@@ -260,8 +260,8 @@ def test_learners_without_a_counterpart_are_refused(
 ) -> None:
     made = winner(name, hyper)
     told = (
-        f"learner '{name}' has no counterpart in learn2learn, which has anil, fomaml, maml, "
-        "metasgd and protonet: export it as 'bundle' or 'lightning', which take any learner"
+        f"learner '{name}' can't be written for learn2learn, only anil, fomaml, maml, metasgd "
+        "and protonet can: export it as 'bundle', which takes any learner"
     )
     with pytest.raises(BundleError, match=f"^{told}$"):
         Learn2Learn().check(made)

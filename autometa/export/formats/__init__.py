@@ -9,6 +9,7 @@ FORMATS = Registry(
         "easyfsl": "autometa.export.formats.easyfsl:EasyFsl",
         "learn2learn": "autometa.export.formats.learn2learn:Learn2Learn",
         "lightning": "autometa.export.formats.lightning:Lightning",
+        "torchmeta": "autometa.export.formats.torchmeta:TorchMeta",
     },
 )
 

@@ -20,7 +20,7 @@ from autometa.export.formats.project import (
     write_project,
 )
 from autometa.learners.base import Params, prefixed, under
-from autometa.learners.inner_loop import INNER_LR
+from autometa.learners.inner_loop import INNER_LR, weights_of
 from autometa.learners.metasgd import RATES
 from autometa.learners.protonet import LOG_SCALE
 
@@ -68,12 +68,8 @@ def _protonet(winner: Winner) -> dict[str, Any]:
     return {"DISTANCE": hyper.distance, "SCALE": hyper.scale, "LEARN_SCALE": hyper.learn_scale}
 
 
-def _network(params: Params) -> Params:
-    return {name: v for name, v in params.items() if name.startswith(("encoder.", "head."))}
-
-
 def _maml_weights(params: Params) -> Params:
-    return prefixed("maml.module", _network(params))
+    return prefixed("maml.module", weights_of(params))
 
 
 def _anil_weights(params: Params) -> Params:
@@ -83,13 +79,13 @@ def _anil_weights(params: Params) -> Params:
 
 def _metasgd_weights(params: Params) -> Params:
     """learn2learn has the rates in a list, in the order of the network's parameters."""
-    network = _network(params)
+    network = weights_of(params)
     rates = {f"lrs.{i}": params[f"{RATES}.{name}"] for i, name in enumerate(network)}
     return prefixed("metasgd", prefixed("module", network) | rates)
 
 
 def _protonet_weights(params: Params) -> Params:
-    return _network(params) | {LOG_SCALE: params[LOG_SCALE]}
+    return weights_of(params) | {LOG_SCALE: params[LOG_SCALE]}
 
 
 # How the names of the network's weights begin in a method's file.

@@ -35,15 +35,14 @@ def check_learner(winner: Winner, library: str, known: Collection[str]) -> None:
     """Refuse a winner whose learner the library has no method for.
 
     Raises:
-        BundleError: With what it has.
+        BundleError: With those that it has one for.
     """
     learner = winner.spec.learner
     if learner not in known:
         *others, last = sorted(known)
         raise BundleError(
-            f"learner {learner!r} has no counterpart in {library}, which has "
-            f"{', '.join(others)} and {last}: export it as 'bundle' or 'lightning', "
-            "which take any learner"
+            f"learner {learner!r} can't be written for {library}, only {', '.join(others)} and "
+            f"{last} can: export it as 'bundle', which takes any learner"
         )
 
 
