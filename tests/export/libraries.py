@@ -22,7 +22,7 @@ from autometa.episodes import Task
 from autometa.export.formats.base import Winner
 
 UNREACHABLE = ("No matching distribution", "connection", "Temporary failure in name resolution")
-PIP = ("--quiet", "--disable-pip-version-check", "--retries", "1")
+PIP = ("--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20")
 
 
 def environment(home: Path, *requirements: str, options: tuple[str, ...] = ()) -> Path:

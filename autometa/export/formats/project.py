@@ -90,10 +90,34 @@ def settings_of(winner: Winner, decayed: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+MEANINGS = {
+    "TRAIN_WAYS": "classes of a task in training",
+    "SHOTS": "support examples a class (or a task)",
+    "QUERIES": "queries a class (or a task)",
+    "ITERATIONS": "of the outer loop",
+    "META_BATCH": "tasks of an iteration",
+    "META_SCHEDULE": "of the outer rate: constant, cosine or halving",
+    "META_OPTIMIZER": "adam, adamw, sgd or momentum",
+    "DECAYED": "how the names of what decays begin",
+    "EVALUATION_STEPS": "inner steps on a new task",
+    "FIRST_ORDER_UNTIL": "part of the training in which inner gradients are constants",
+    "SCALE": "factor of the similarities before the softmax",
+    "COLUMNS": "parameter: its column in the table of rates",
+}
+
+
 def settings_source(settings: Mapping[str, Any]) -> str:
-    """``settings.py``: a line a name."""
-    lines = [f"{name} = {_literal(value)}" for name, value in settings.items()]
+    """``settings.py``: a line a name, with what it means where the name doesn't tell."""
+    lines = [_setting(name, value) for name, value in settings.items()]
     return "\n".join(['"""What is trained, and how."""', "", *lines, ""])
+
+
+def _setting(name: str, value: Any) -> str:
+    meaning, text = MEANINGS.get(name), _literal(value)
+    if meaning is None:
+        return f"{name} = {text}"
+    first, *rest = text.split("\n")
+    return "\n".join([f"{name} = {first}  # {meaning}", *rest])
 
 
 def _literal(value: Any) -> str:
