@@ -66,7 +66,7 @@ CASES: dict[str, tuple[str, Hyper, str]] = {
 EARLY, LATE = 0.1, 0.9
 
 SCRIPT = """
-import sys
+import contextlib, io, sys
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 
@@ -88,6 +88,13 @@ for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py")
     print(folder.name)
     train.main(["train", data, "--iterations", "2", "--out", out])
     train.main(["test", data, "--tasks", "5", "--weights", out])
+    if folder.name == "maml":
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            try:
+                train.main(["test", "small.safetensors"])
+            except SystemExit as end:
+                print(end.code, file=told)
+        Path("refused.txt").write_text(told.getvalue())
     sys.path.pop(0)
     for name in ("train", "method", "network", "layers", "settings", "episodes", "outer"):
         sys.modules.pop(name, None)
@@ -124,11 +131,13 @@ def project(
         (home / case).mkdir()
         Learn2Learn().write(winner, home / case)
         save_file(named(task_of(winner)), home / case / "task.safetensors")
+    save_file({name: value[:12] for name, value in examples().items()}, home / "small.safetensors")
     (home / "use.py").write_text(f"EARLY, LATE = {EARLY}, {LATE}\n{SCRIPT}")
     save_file(examples(), home / "classification.safetensors")
     curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
     save_file(curves, home / "regression.safetensors")
-    (home / "printed.txt").write_text(libraries.run(python, home, "-W", "error", "use.py"))
+    command = ("-W", "error", "use.py")
+    (home / "printed.txt").write_text(libraries.run(python, home, *command))
     return home
 
 
@@ -250,6 +259,45 @@ def test_learned_rates_of_layers_and_augmentation_are_lost(winner: Make, tmp_pat
     assert all(f"\n- {clause}\n" in told for clause in (steps, layers, learned, images))
     rate = made.params["inner_lr"].mean().item()
     assert f"INNER_LR = {rate:.7g}\n" in (tmp_path / "settings.py").read_text()
+
+
+def test_what_a_new_training_would_lose_is_said(winners: dict[str, Winner]) -> None:
+    made = winners["maml"]
+    spec = made.entry["spec"]
+    changed = spec | {
+        "task": spec["task"] | {"within_groups": True},
+        "earlier": [[2, spec["hyper"]]],
+        "initial": "supernet.pt",
+    }
+    assert Learn2Learn().losses(replace(made, entry=made.entry | {"spec": changed})) == [
+        "its tasks are each of one group of classes, the project draws from all",
+        "its outer loop had other settings until meta-iteration 2, "
+        "the project trains with the last",
+        "its training began with weights of a supernet, the project's with random ones",
+    ]
+
+
+def test_a_file_with_too_few_examples_is_refused(project: Path) -> None:
+    *_, told, code = (project / "refused.txt").read_text().splitlines()
+    assert told.endswith(
+        "error: the smallest class of the file has 2 examples, but a task takes 1 + 2"
+    )
+    assert code == "2"
+
+
+def test_settings_are_the_winners(project: Path) -> None:
+    told = (project / "protonet" / "settings.py").read_text().splitlines()
+    for line in (
+        'PROBLEM = "classification"',
+        "INPUT_SHAPE = (1, 16, 16)",
+        "WAYS = 3",
+        "TRAIN_WAYS = 6  # classes of a task in training",
+        "SHOTS = 1  # support examples a class (or a task)",
+        "ITERATIONS = 3  # of the outer loop",
+        'META_SCHEDULE = "halving"  # of the outer rate: constant, cosine or halving',
+        "SCALE = 0.3  # factor of the similarities before the softmax",
+    ):
+        assert line in told
 
 
 @pytest.mark.parametrize(
