@@ -13,6 +13,7 @@ from torch import Tensor
 from autometa.backbones import BACKBONES
 from autometa.config import StudyConfig
 from autometa.export.bundle import write_bundle
+from autometa.export.formats.base import Winner
 from autometa.learners.base import Hyper, Learner, Params
 from autometa.learners.inner_loop import HEAD
 from autometa.learners.maml import MAMLHyper
@@ -113,6 +114,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ended]:
         return made[case]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def winner(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Winner]:
+    """The winner of a learner, its hyper-parameters and a backbone; each is trained anew."""
+
+    def make(learner: str, hyper: Hyper, backbone: str = "conv") -> Winner:
+        return trained(tmp_path_factory.mktemp(learner), learner, backbone, hyper, name=learner)
+
+    return make
 
 
 @pytest.fixture
