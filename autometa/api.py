@@ -1,22 +1,24 @@
-"""What the command line does, for Python: search, resume, load a study, load a bundle."""
+"""What the command line does, for Python: search, resume, load a study, use a bundle."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autometa.config import StudyConfig, parse_config
+from autometa.config import StudyConfig, load_config, parse_config
 from autometa.errors import BundleError, StudyError
 from autometa.search.events import Observer, Phase, ignore
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
+    from torch import Tensor
 
+    from autometa.episodes.function import TaskFunction
     from autometa.search.folder import StudyFolder
     from autometa.search.study import TrialRow
 
@@ -70,15 +72,23 @@ class StudyView:
 
 
 def search(
-    config: StudyConfig,
+    space: StudyConfig | Mapping[str, Any] | str | Path,
     observer: Observer = ignore,
     *,
+    tasks: TaskFunction | None = None,
     warm_start: Iterable[str | Path] = (),
     dashboard: bool = True,
 ) -> StudyView:
     """Run a study to its end, with its report and the winner's bundle.
 
     Args:
+        space: A configuration: as :func:`load_config` gives it, its fields as a mapping, a YAML
+            file, or the name of one of ours.
+        tasks: One's own tasks, in place of the configuration's ``data`` and ``task``: a function of
+            a split (``"train"``, ``"validation"`` or ``"test"``) and a ``torch.Generator`` that
+            yields tasks (support_x, support_y, query_x, query_y), all chance being the
+            generator's. See :mod:`autometa.episodes.function`. Trials train on the first split and
+            are compared on the second; the third is for the winner, at the end.
         dashboard: Whether Ray has its dashboard, and exports metrics.
         warm_start: Folders of earlier studies to learn from, besides those of the configuration.
 
@@ -88,9 +98,46 @@ def search(
     """
     from autometa.search import run
 
+    config = _configuration(space)
+    if tasks is not None:
+        config = _with_tasks(config, tasks)
+    _check_own(config)
     earlier = [*config.warm_start, *warm_start]
     config = parse_config(config.model_dump(mode="json") | {"warm_start": earlier})
     return _finish(run.search(config, observer, dashboard=dashboard), config.storage, observer)
+
+
+def _configuration(space: StudyConfig | Mapping[str, Any] | str | Path) -> StudyConfig:
+    if isinstance(space, StudyConfig):
+        return space
+    return parse_config(space) if isinstance(space, Mapping) else load_config(space)
+
+
+def _with_tasks(config: StudyConfig, function: TaskFunction) -> StudyConfig:
+    """The configuration with the data set that a function of tasks makes.
+
+    Raises:
+        DataError: It doesn't give tasks.
+    """
+    from autometa.episodes import DATASETS
+    from autometa.episodes.function import FunctionDataset, options_of
+
+    name = getattr(function, "__name__", type(function).__name__).strip("<>")
+    DATASETS.register(name, options_of(name, function))
+    shape = FunctionDataset(name, function).shape
+    task = {each: getattr(shape, each) for each in ("ways", "shots", "queries")}
+    own = {"data": {"name": name}, "task": task}
+    return parse_config(config.model_dump(mode="json") | own)
+
+
+def _check_own(config: StudyConfig) -> None:
+    """Refuse a registered learner or backbone that couldn't leave as a bundle at the end."""
+    from autometa.export.own import brings_own, check_own
+
+    if brings_own(config):
+        from autometa.episodes import load
+
+        check_own(config, load(config.data.name, config.data.options).input_shape)
 
 
 def resume(
@@ -147,6 +194,34 @@ def load_bundle(folder: str | Path, **options: Any) -> Any:
         raise BundleError(f"the bundle {str(folder)!r} is damaged: {error}") from None
 
 
+def adapt(
+    bundle: str | Path, support_x: Any, support_y: Any, **options: Any
+) -> Callable[[Tensor], Tensor]:
+    """The model of a bundle, adapted to one task.
+
+    For many tasks, :func:`load_bundle` reads the bundle once, and its ``adapt`` is the same.
+
+    Args:
+        bundle: The folder.
+        support_x: Inputs [n, …] as the model was trained on, array or tensor.
+        support_y: Labels [n], 0 … N−1, or real targets [n, D].
+        options: Of the bundle's ``load``: ``device``, ``dtype``.
+
+    Returns:
+        A function from query inputs to logits [m, N], or predictions [m, D].
+
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+        ValueError: Shapes or labels don't fit.
+    """
+    import torch
+
+    adapted = load_bundle(bundle, **options).adapt(
+        torch.as_tensor(support_x), torch.as_tensor(support_y)
+    )
+    return lambda query_x: adapted(torch.as_tensor(query_x))
+
+
 def _forget(package: str) -> None:
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         del sys.modules[name]
@@ -167,12 +242,14 @@ def export(
         BundleError: The target exists already or can't be written.
     """
     from autometa.export.bundle import write_bundle
+    from autometa.trial.members import members_of
 
     observer(Phase("export", 0, 2, "reading the study"))
     study = load_study(folder, storage)
-    result, entry = winner_of(study), model_of(study, pick)
-    observer(Phase("export", 1, 2, "writing the bundle"))
-    return write_bundle(study.folder, study.config, result, Path(to), entry)
+    with members_of(study.folder.members):
+        result, entry = winner_of(study), model_of(study, pick)
+        observer(Phase("export", 1, 2, "writing the bundle"))
+        return write_bundle(study.folder, study.config, result, Path(to), entry)
 
 
 def model_of(study: StudyView, pick: str | None = None) -> dict[str, Any]:
@@ -199,6 +276,20 @@ def winner_of(study: StudyView) -> dict[str, Any]:
     return result
 
 
+def learners() -> list[str]:
+    """Names of the meta-learners, those registered or of installed plug-ins included."""
+    from autometa.learners import LEARNERS
+
+    return list(LEARNERS)
+
+
+def datasets() -> list[str]:
+    """Names of the data sets, those of installed plug-ins included."""
+    from autometa.episodes import DATASETS
+
+    return list(DATASETS)
+
+
 def report(folder: str | Path, storage: str | None = None, observer: Observer = ignore) -> Path:
     """Write ``report.html`` and ``trials.csv`` of a study as it stands."""
     return _report(load_study(folder, storage), observer)
@@ -217,11 +308,13 @@ def _report(study: StudyView, observer: Observer) -> Path:
 def _finish(folder: StudyFolder, storage: str | None, observer: Observer) -> StudyView:
     """Bundle and report; what an earlier run wrote already is kept or written anew."""
     from autometa.export.bundle import write_bundle
+    from autometa.trial.members import members_of
 
     study = load_study(folder.path, storage)
     observer(Phase("bundle and report", 0, 2))
     if not folder.bundle.exists():
-        write_bundle(folder, study.config, winner_of(study), folder.bundle)
+        with members_of(folder.members):
+            write_bundle(folder, study.config, winner_of(study), folder.bundle)
     observer(Phase("bundle and report", 1, 2))
     _report(study, ignore)
     observer(Phase("bundle and report", 2, 2))

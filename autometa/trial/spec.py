@@ -12,13 +12,14 @@ import torch
 
 from autometa import episodes
 from autometa.backbones import BACKBONES
-from autometa.backbones.base import Backbone
+from autometa.backbones.base import BackboneSpace
 from autometa.engine.strategies import STRATEGIES, choose
 from autometa.episodes import Dataset, EpisodeShape
 from autometa.episodes.task import TaskSource
 from autometa.learners import LEARNERS
 from autometa.learners.base import CLASSES, Encoder, Hyper, Learner
 from autometa.learners.hyper_json import from_json
+from autometa.trial.members import members_of
 
 AUTO, MEASURED = "auto", "measured"
 
@@ -43,6 +44,7 @@ class TrialSpec:
         keep_every: Meta-iterations between checkpoints that are kept for others to go on from.
         strategy: One of the engine's, ``auto`` for that of :func:`strategy`, or ``measured``: each
             is tried when the trial begins.
+        members: The folder of the members that the study's program registered.
     """
 
     learner: str
@@ -64,6 +66,7 @@ class TrialSpec:
     start: str | None = None
     keep_every: int | None = None
     strategy: str = AUTO
+    members: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what isn't set."""
@@ -88,8 +91,10 @@ class TrialSpec:
 def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
     """The learner of a spec around its frozen backbone, and the shape of its inputs."""
     data = dataset(spec)
-    backbone: Backbone = BACKBONES.load(spec.backbone)().build(spec.architecture, data.input_shape)
-    cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
+    with members_of(spec.members):
+        space: BackboneSpace = BACKBONES.load(spec.backbone)()
+        cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
+    backbone = space.build(spec.architecture, data.input_shape)
     hyper = from_json(cls.hyper_type, spec.hyper)
     learner = cls(
         Encoder(backbone.module, backbone.features), hyper, data.problem, data.train_classes
@@ -125,12 +130,14 @@ def device() -> torch.device:
 
 def dataset(spec: TrialSpec) -> Dataset:
     """The data of a spec, which stay loaded in this process."""
-    return _loaded(spec.data, json.dumps(dict(spec.data_options), sort_keys=True), str(device()))
+    options = json.dumps(dict(spec.data_options), sort_keys=True)
+    return _loaded(spec.members, spec.data, options, str(device()))
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, options: str, where: str) -> Dataset:
-    return episodes.load(name, json.loads(options), device=where)
+def _loaded(members: str | None, name: str, options: str, where: str) -> Dataset:
+    with members_of(members):
+        return episodes.load(name, json.loads(options), device=where)
 
 
 def strategy(spec: TrialSpec) -> str:
