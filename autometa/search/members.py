@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from io import BytesIO
 from typing import Any
 
 import cloudpickle
+import torch
 
 from autometa.config import StudyConfig
 from autometa.errors import ConfigError
 from autometa.search.folder import MEMBERS
 from autometa.trial.members import REGISTRIES
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """By content what a script or notebook defines, by name what a module does.
+
+    A function that uses torch and has a variable ``classes`` or ``ops`` is taken to need torch's
+    submodule of that name, which is a module that can't be pickled as others are.
+    """
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+        dict.fromkeys(
+            (type(torch.classes), type(torch.ops)), lambda it: (import_module, (it.__name__,))
+        )
+    )
 
 
 def registered(config: StudyConfig) -> dict[tuple[str, str], Any]:
@@ -42,11 +59,12 @@ def pickled(config: StudyConfig) -> dict[str, bytes]:
     files = {}
     for (kind, name), member in registered(config).items():
         try:
-            files[f"{kind}.{name}.pkl"] = cloudpickle.dumps(member)
+            _Pickler(content := BytesIO()).dump(member)
         except Exception as error:  # whatever a value in it raises
             raise ConfigError(
                 f"{kind} {name!r} can't be sent to the search's workers: {error}"
             ) from None
+        files[f"{kind}.{name}.pkl"] = content.getvalue()
     return files
 
 

@@ -113,7 +113,7 @@ def plan(config: StudyConfig) -> Plan:
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     if config.baseline:  # it is built when it is asked for: torch takes over a second at first
         _published_hyper(config.baseline, data.problem, BASELINE_HYPER)
-        load_backbone(config.baseline.backbone, data.input_shape)
+        load_backbone(config.baseline.backbone, data.input_shape, field="baseline.backbone: ")
     planned = Plan(config, data, space)
     return replace(
         planned, job=_supernet_job(planned, config.supernet) if config.supernet else None

@@ -202,12 +202,12 @@ def load_learner(name: str, problem: str) -> type[Learner[Any]]:
     return learner
 
 
-def load_backbone(name: str, in_shape: Shape) -> BackboneSpace:
-    """A backbone space, if it can read inputs of this shape."""
+def load_backbone(name: str, in_shape: Shape, *, field: str = "") -> BackboneSpace:
+    """A backbone space, if it can read inputs of this shape; else ``field`` begins what is said."""
     space: BackboneSpace = BACKBONES.load(name)()
     if space.input_rank != len(in_shape):
         raise ConfigError(
-            f"backbone {name!r} reads inputs of {space.input_rank} dimensions, "
+            f"{field}backbone {name!r} reads inputs of {space.input_rank} dimensions, "
             f"but the data have shape {in_shape}: choose another of {', '.join(BACKBONES)}"
         )
     return space
