@@ -200,15 +200,3 @@ def test_tasks_that_are_none_are_refused_and_nothing_is_left(tmp_path: Path) -> 
     with pytest.raises(DataError, match="train tasks of the function 'mine' must each be"):
         am.search({"out": str(tmp_path / "study")}, tasks=mine)
     assert not (tmp_path / "study").exists()
-
-
-def test_a_learner_that_no_bundle_could_carry_is_refused_before_the_search(tmp_path: Path) -> None:
-    code = SCRIPT.replace("import json\n", "import json\nimport numpy as np\n", 1).replace(
-        "-self.hyper", "-np.pi * self.hyper"
-    )
-    (tmp_path / "my_tasks.py").write_text(TASKS)
-    (tmp_path / "script.py").write_text(code)
-    done = python("script.py", where=tmp_path)
-    assert done.returncode == 1
-    assert "imports 'numpy', which a bundle doesn't carry" in done.stderr
-    assert not (tmp_path / "study").exists()

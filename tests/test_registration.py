@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import autometa as am
 from autometa.backbones import BACKBONES
 from autometa.backbones.conv4 import Conv4Backbone
 from autometa.config import StudyConfig, parse_config
-from autometa.errors import ConfigError, StudyError, UnknownNameError
+from autometa.errors import BundleError, ConfigError, StudyError, UnknownNameError
 from autometa.learners import LEARNERS
 from autometa.learners.base import Hyper
 from autometa.learners.protonet import ProtoNet
@@ -191,4 +193,37 @@ def test_what_cannot_travel_is_refused_before_anything_is_written(tmp_path: Path
     with pytest.raises(ConfigError, match="learner 'mine' can't be sent to the search's workers"):
         made(config)
     handle.close()
+    assert not config.folder.exists()
+
+
+def test_a_learner_that_no_bundle_could_carry_is_refused_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "import numpy as np\n" + MODULE.replace("    pass", "    factor = np.pi", 1)
+    (tmp_path / "heavy_module.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("heavy_module")
+    config = study(tmp_path, learners=["theirs"], backbones=["conv4"])
+    with pytest.raises(BundleError, match="imports 'numpy', which a bundle doesn't carry"):
+        am.search(config)
+    assert not config.folder.exists()
+
+
+def test_a_network_that_no_bundle_could_carry_is_refused_before_the_search(tmp_path: Path) -> None:
+    class Looping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(256, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.layer(row.flatten()) for row in x])
+
+    @am.register_backbone("looping")
+    class LoopingSpace(Conv4Backbone):
+        def network(self, sample: Any, in_shape: Any) -> nn.Module:
+            return Looping()
+
+    config = study(tmp_path, learners=["protonet"], backbones=["looping"])
+    with pytest.raises(BundleError, match="forward can't be traced"):
+        am.search(config)
     assert not config.folder.exists()
