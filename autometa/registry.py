@@ -55,7 +55,7 @@ class Registry:
         """
         if name in self.members:
             raise ConfigError(f"{self.kind} {name!r} is one of autometa's: choose another name")
-        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ConfigError(
                 f"{self.kind} {name!r} can't be registered: its name must be letters, digits and _"
             )

@@ -25,7 +25,7 @@ def task_of(given: Any, told: str) -> Task:
         kind = type(given).__name__
         raise DataError(f"{told} must each be ({', '.join(PARTS)}), but one is a {kind}")
     try:
-        sx, sy, qx, qy = (torch.as_tensor(each) for each in given)
+        sx, sy, qx, qy = (torch.as_tensor(each).detach().cpu() for each in given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{told} must hold arrays: {error}") from None
     task = Task(_inputs(sx), _targets(sy), _inputs(qx), _targets(qy), _ways(sy))
