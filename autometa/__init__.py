@@ -2,22 +2,28 @@
 
     import autometa
 
-    study = autometa.search(autometa.load_config("quickstart"))
+    study = autometa.search("quickstart")          # or a StudyConfig, a mapping, a YAML file
     study.trials                                   # a pandas DataFrame
-    learner = autometa.load_bundle(study.folder.bundle)
+    predict = autometa.adapt(study.folder.bundle, support_x, support_y)
 
 Importing this package costs no torch import: everything is loaded when it is first used.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autometa.api import (
         StudyView,
+        adapt,
+        datasets,
         export,
+        formats,
+        learners,
         load_bundle,
         load_study,
         losses,
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     )
     from autometa.config import StudyConfig, load_config
     from autometa.errors import UserError
+    from autometa.registration import register_backbone, register_learner
 
 __version__ = "0.1.0"
 
@@ -34,6 +41,7 @@ __all__ = [
     "StudyConfig",
     "StudyView",
     "UserError",
+    "adapt",
     "datasets",
     "export",
     "formats",
@@ -42,6 +50,8 @@ __all__ = [
     "load_config",
     "load_study",
     "losses",
+    "register_backbone",
+    "register_learner",
     "report",
     "resume",
     "search",
@@ -51,31 +61,31 @@ _HOMES = {
     "StudyConfig": "autometa.config",
     "UserError": "autometa.errors",
     "load_config": "autometa.config",
+    "register_backbone": "autometa.registration",
+    "register_learner": "autometa.registration",
 }
 
 
-def learners() -> list[str]:
-    """Names of the meta-learners, those of installed plug-ins included."""
-    from autometa.learners import LEARNERS
+class _Package(ModuleType):
+    """Some functions have the name of a subpackage: where that is imported, it can be called."""
 
-    return list(LEARNERS)
-
-
-def datasets() -> list[str]:
-    """Names of the data sets, those of installed plug-ins included."""
-    from autometa.episodes import DATASETS
-
-    return list(DATASETS)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in __all__ and isinstance(value, ModuleType):
+            value.__class__ = _Callable
+        super().__setattr__(name, value)
 
 
-def formats() -> list[str]:
-    """Names of the formats of export, those of installed plug-ins included."""
-    from autometa.export.formats import FORMATS
+class _Callable(ModuleType):
+    """``autometa.search``, imported: a package, and the function."""
 
-    return list(FORMATS)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'autometa' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "autometa.api")), name)
+
+
+sys.modules[__name__].__class__ = _Package

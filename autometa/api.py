@@ -1,22 +1,25 @@
-"""What the command line does, for Python: search, resume, load a study, load a bundle."""
+"""What the command line does, for Python: search, resume, load a study, use a bundle."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autometa.config import StudyConfig, parse_config
+from autometa.config import StudyConfig, load_config, parse_config
 from autometa.errors import BundleError, StudyError
 from autometa.search.events import Observer, Phase, ignore
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
+    from torch import Tensor
 
+    from autometa.episodes.function import TaskFunction
     from autometa.export.formats.base import Winner
     from autometa.search.folder import StudyFolder
     from autometa.search.study import TrialRow
@@ -71,15 +74,23 @@ class StudyView:
 
 
 def search(
-    config: StudyConfig,
+    space: StudyConfig | Mapping[str, Any] | str | Path,
     observer: Observer = ignore,
     *,
+    tasks: TaskFunction | None = None,
     warm_start: Iterable[str | Path] = (),
     dashboard: bool = True,
 ) -> StudyView:
     """Run a study to its end, with its report and the winner's bundle.
 
     Args:
+        space: A configuration: as :func:`load_config` gives it, its fields as a mapping, a YAML
+            file, or the name of one of ours.
+        tasks: One's own tasks, in place of the configuration's ``data`` and ``task``: a function of
+            a split (``"train"``, ``"validation"`` or ``"test"``) and a ``torch.Generator`` that
+            yields tasks (support_x, support_y, query_x, query_y), all chance being the
+            generator's. See :mod:`autometa.episodes.function`. Trials train on the first split and
+            are compared on the second; the third is for the winner, at the end.
         dashboard: Whether Ray has its dashboard, and exports metrics.
         warm_start: Folders of earlier studies to learn from, besides those of the configuration.
 
@@ -89,9 +100,46 @@ def search(
     """
     from autometa.search import run
 
+    config = _configuration(space)
+    if tasks is not None:
+        config = _with_tasks(config, tasks)
+    _check_own(config)
     earlier = [*config.warm_start, *warm_start]
     config = parse_config(config.model_dump(mode="json") | {"warm_start": earlier})
     return _finish(run.search(config, observer, dashboard=dashboard), config.storage, observer)
+
+
+def _configuration(space: StudyConfig | Mapping[str, Any] | str | Path) -> StudyConfig:
+    if isinstance(space, StudyConfig):
+        return space
+    return parse_config(space) if isinstance(space, Mapping) else load_config(space)
+
+
+def _with_tasks(config: StudyConfig, function: TaskFunction) -> StudyConfig:
+    """The configuration with the data set that a function of tasks makes.
+
+    Raises:
+        DataError: It doesn't give tasks.
+    """
+    from autometa.episodes import DATASETS
+    from autometa.episodes.function import FunctionDataset, options_of
+
+    name = getattr(function, "__name__", type(function).__name__).strip("<>")
+    DATASETS.register(name, options_of(name, function))
+    shape = FunctionDataset(name, function).shape
+    task = {each: getattr(shape, each) for each in ("ways", "shots", "queries")}
+    own = {"data": {"name": name}, "task": task}
+    return parse_config(config.model_dump(mode="json") | own)
+
+
+def _check_own(config: StudyConfig) -> None:
+    """Refuse a registered learner or backbone that couldn't leave as a bundle at the end."""
+    from autometa.export.own import brings_own, check_own
+
+    if brings_own(config):
+        from autometa.episodes import load
+
+        check_own(config, load(config.data.name, config.data.options).input_shape)
 
 
 def resume(
@@ -148,6 +196,34 @@ def load_bundle(folder: str | Path, **options: Any) -> Any:
         raise BundleError(f"the bundle {str(folder)!r} is damaged: {error}") from None
 
 
+def adapt(
+    bundle: str | Path, support_x: Any, support_y: Any, **options: Any
+) -> Callable[[Tensor], Tensor]:
+    """The model of a bundle, adapted to one task.
+
+    For many tasks, :func:`load_bundle` reads the bundle once, and its ``adapt`` is the same.
+
+    Args:
+        bundle: The folder.
+        support_x: Inputs [n, …] as the model was trained on, array or tensor.
+        support_y: Labels [n], 0 … N−1, or real targets [n, D].
+        options: Of the bundle's ``load``: ``device``, ``dtype``.
+
+    Returns:
+        A function from query inputs to logits [m, N], or predictions [m, D].
+
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+        ValueError: Shapes or labels don't fit.
+    """
+    import torch
+
+    adapted = load_bundle(bundle, **options).adapt(
+        torch.as_tensor(support_x), torch.as_tensor(support_y)
+    )
+    return lambda query_x: adapted(torch.as_tensor(query_x))
+
+
 def _forget(package: str) -> None:
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         del sys.modules[name]
@@ -180,9 +256,9 @@ def export(
 
     format_of(format)
     observer(Phase("export", 0, 2, "reading the study"))
-    winner = _winner(folder, storage, pick)
-    observer(Phase("export", 1, 2, f"writing: {format}"))
-    return write_winner(winner, format, Path(to), lossy=lossy)
+    with _winner(folder, storage, pick) as winner:
+        observer(Phase("export", 1, 2, f"writing: {format}"))
+        return write_winner(winner, format, Path(to), lossy=lossy)
 
 
 def losses(
@@ -192,15 +268,20 @@ def losses(
     from autometa.export.write import format_of, losses_of
 
     format_of(format)
-    return losses_of(_winner(folder, storage, pick), format)
+    with _winner(folder, storage, pick) as winner:
+        return losses_of(winner, format)
 
 
-def _winner(folder: str | Path, storage: str | None, pick: str | None) -> Winner:
+@contextmanager
+def _winner(folder: str | Path, storage: str | None, pick: str | None) -> Iterator[Winner]:
+    """With what the study's program registered."""
     from autometa.export.formats.base import Winner
+    from autometa.trial.members import members_of
 
     study = load_study(folder, storage)
-    result, entry = winner_of(study), model_of(study, pick)
-    return Winner(study.folder, study.config, result, entry)
+    with members_of(study.folder.members):
+        result, entry = winner_of(study), model_of(study, pick)
+        yield Winner(study.folder, study.config, result, entry)
 
 
 def model_of(study: StudyView, pick: str | None = None) -> dict[str, Any]:
@@ -225,6 +306,9 @@ def winner_of(study: StudyView) -> dict[str, Any]:
         path = study.folder.path
         raise StudyError(f"study {str(path)!r} has no winner yet: run `autometa resume {path}`")
     return result
+
+
+X
 
 
 def report(
@@ -273,11 +357,13 @@ def _report(study: StudyView, observer: Observer) -> Path:
 def _finish(folder: StudyFolder, storage: str | None, observer: Observer) -> StudyView:
     """Bundle and report; what an earlier run wrote already is kept or written anew."""
     from autometa.export.bundle import write_bundle
+    from autometa.trial.members import members_of
 
     study = load_study(folder.path, storage)
     observer(Phase("bundle and report", 0, 2))
     if not folder.bundle.exists():
-        write_bundle(folder, study.config, winner_of(study), folder.bundle)
+        with members_of(folder.members):
+            write_bundle(folder, study.config, winner_of(study), folder.bundle)
     observer(Phase("bundle and report", 1, 2))
     _report(study, ignore)
     observer(Phase("bundle and report", 2, 2))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     "space.md": ("A search space",),
     "data.md": ("Your own data",),
-    "python.md": ("In Python",),
+    "python.md": ("As a library",),
     "commands.md": ("Commands",),
     "dashboards.md": ("Dashboards",),
     "export.md": ("The winner in another project",),

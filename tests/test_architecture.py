@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "learners", "episodes"},
     "trial": {*BASE, "learners", "backbones", "episodes", "engine"},
     "search": {*BASE, "config", "trial", "learners", "backbones", "episodes", "engine"},
-    "export": {*BASE, "config", "trial", "learners", "backbones", "search", ""},
+    "export": {*BASE, "config", "trial", "learners", "backbones", "search", "registration", ""},
     "report": {*BASE, "config", "learners", "backbones", "episodes", "search", ""},
-    "api": {*BASE, "config", "search", "report", "export"},
+    "registration": {*BASE, "learners", "backbones"},
+    "api": {*BASE, "config", "search", "report", "export", "trial", "learners", "episodes"},
     "bench": {
         *BASE,
         "config",
@@ -61,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
         "search",
         "export",
     },
-    "": {"api", "config", "errors", "learners", "episodes", "export"},
+    "": {"api", "config", "errors", "registration"},
 }
 HEAVY = {"ray": {"search"}, "optuna": {"search", "report", "api", "bench"}, "nni": {"backbones"}}
 
@@ -143,6 +144,24 @@ def test_ray_optuna_nni_and_torch_live_in_one_process() -> None:
         "from autometa.backbones import BACKBONES\n"
         "space = BACKBONES.load('conv')()\n"
         "assert space.build(space.default(), (1, 28, 28)).features == 64"
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_functions_are_there_where_packages_of_their_name_are_imported() -> None:
+    code = (
+        "import autometa as am, autometa.learners.base as base\n"
+        "import autometa.search.run, autometa.export.vendor, autometa.report.frames\n"
+        "assert 'maml' in am.learners() and 'glyphs' in am.datasets()\n"
+        "assert base.Learner and am.search.run.resume\n"
+        "for call, given in ((am.search, ['no']), (am.export, ['no', 'x']), (am.report, ['no'])):\n"
+        "    try:\n"
+        "        call(*given)\n"
+        "    except am.UserError as error:\n"
+        "        assert \"'no'\" in str(error)\n"
+        "    else:\n"
+        "        raise AssertionError\n"
     )
     done = run(code)
     assert done.returncode == 0, done.stderr

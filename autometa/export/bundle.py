@@ -20,7 +20,7 @@ from autometa.export.card import model_card
 from autometa.export.configuration import render
 from autometa.export.network import layers_used, source_of
 from autometa.export.target import put, refuse_existing, written_whole
-from autometa.export.vendor import learner_sources
+from autometa.export.vendor import learner_sources, module_of
 from autometa.learners.base import CLASSES, CLASSIFICATION, Learner, Params
 from autometa.learners.rates import RateVector
 from autometa.search.folder import StudyFolder
@@ -144,7 +144,7 @@ def model_source(
 ) -> str:
     """``model.py``, which reads its weights from a file of this name beside it."""
     classes = learner.problem == CLASSIFICATION
-    module = type(learner).__module__.rpartition(".")[2]
+    module = module_of(type(learner))
     pixels = "float in [0, 1] (or uint8), " if classes else ""
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=f"The meta-learned model {name!r}: {type(learner).__name__}.",

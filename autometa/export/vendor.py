@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from autometa.errors import BundleError
+from autometa.export.reduced import reduced
 from autometa.learners.base import Learner
+from autometa.registration import SOURCE
 
 PACKAGE = "autometa.learners"
 HEADER = '"""The meta-learner, as autometa has it (Apache-2.0); torch only."""\n'
@@ -23,14 +25,16 @@ def learner_sources(learner: type[Learner]) -> dict[str, str]:  # type: ignore[t
     Raises:
         BundleError: The learner imports something that a bundle doesn't carry.
     """
-    first = inspect.getmodule(learner)
-    assert first is not None
+    first = sys.modules[learner.__module__]
     sources = {"__init__.py": HEADER}
     waiting, seen = [first], set[ModuleType]()
     while waiting:
         module = waiting.pop()
-        name = module.__name__.rpartition(".")[2]
-        text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
+        if module is first:
+            name, text = module_of(learner), _own_text(learner, first)
+        else:
+            name = module.__name__.rpartition(".")[2]
+            text = Path(inspect.getfile(module)).read_text(encoding="utf-8")
         source = re.sub(rf"^( *)from {re.escape(PACKAGE)}\.", r"\1from .", text, flags=re.M)
         known = sources.setdefault(f"{name}.py", source)
         if known != source:
@@ -38,6 +42,20 @@ def learner_sources(learner: type[Learner]) -> dict[str, str]:  # type: ignore[t
         seen.add(module)
         waiting += [each for each in _imported(module, text) if each not in seen]
     return sources
+
+
+def module_of(learner: type[Learner]) -> str:  # type: ignore[type-arg]
+    """The name of a learner's module in a bundle; a script or notebook has none."""
+    name = learner.__module__.rpartition(".")[2]
+    return learner.__name__.lower() if name == "__main__" else name
+
+
+def _own_text(learner: type[Learner], module: ModuleType) -> str:  # type: ignore[type-arg]
+    """The source of a learner's module; of one that a program registered, what it needs of it."""
+    text = vars(learner).get(SOURCE)
+    if text is not None:
+        return reduced(text, learner.__name__)
+    return Path(inspect.getfile(module)).read_text(encoding="utf-8")
 
 
 def _imported(module: ModuleType, text: str) -> list[ModuleType]:

@@ -22,6 +22,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.errors import ConfigError, StudyError, nearest
 
 CHECKPOINTS = Path("checkpoints")
+MEMBERS = "members"
 LOOK_S = 1.0
 PACKAGES = ("autometa", "torch", "ray", "optuna", "nni", "numpy")
 
@@ -74,6 +75,10 @@ class StudyFolder:
     @property
     def earlier(self) -> Path:
         return self.path / "earlier.json"
+
+    @property
+    def members(self) -> Path:
+        return self.path / MEMBERS
 
     @property
     def result(self) -> Path:
@@ -208,13 +213,17 @@ class StudyFolder:
 
 
 def create_folder(
-    config: StudyConfig, data: Mapping[str, Any], earlier: str | None = None
+    config: StudyConfig,
+    data: Mapping[str, Any],
+    earlier: str | None = None,
+    members: Mapping[str, bytes] | None = None,
 ) -> StudyFolder:
     """A new study folder with its manifest; it appears whole or not at all.
 
     Args:
         data: What the manifest says of the data.
         earlier: Text of ``earlier.json``, in a study that starts warm.
+        members: Files of what its program registered (see :mod:`autometa.search.members`).
 
     Raises:
         StudyError: The folder exists already, or can't be written.
@@ -243,6 +252,10 @@ def create_folder(
         write_atomically(temporary / "study.yaml", text)
         if earlier is not None:
             write_atomically(StudyFolder(temporary).earlier, earlier)
+        if members:
+            (temporary / MEMBERS).mkdir()
+        for name, content in (members or {}).items():
+            write_bytes_atomically(temporary / MEMBERS / name, content)
         temporary.chmod(0o755)
         temporary.rename(path)
     except OSError as error:

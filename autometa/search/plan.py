@@ -13,9 +13,11 @@ from autometa.backbones.base import Option
 from autometa.config import BaselineConfig, StudyConfig, SupernetConfig
 from autometa.episodes import Dataset
 from autometa.errors import ConfigError, suggestion
+from autometa.learners.base import CLASSES
 from autometa.learners.hyper_json import to_json
 from autometa.search.checks import check_grid, check_limits, check_objectives, check_population
 from autometa.search.domains import Fixed
+from autometa.search.members import folder_of
 from autometa.search.samplers import check_samplers
 from autometa.search.space import (
     Candidate,
@@ -81,6 +83,7 @@ def spec_of(config: StudyConfig, candidate: Mapping[str, Any]) -> TrialSpec:
         start=str((config.folder / start).absolute()) if start else None,
         strategy=config.resources.strategy,
         precision=config.resources.precision,
+        members=folder_of(config),
     )
 
 
@@ -100,6 +103,8 @@ def plan(config: StudyConfig) -> Plan:
         shape = training_shape(config.task.model_dump(), data, learner.learner.hyper_type())
         for augment in learner.options("augment"):
             data.source("train", shape, augment=augment)
+        if learner.learner.trains_on == CLASSES:
+            data.batches(1)
     check_limits(space)
     check_samplers(config.sampler)
     if config.sampler.name == "grid":
@@ -109,7 +114,7 @@ def plan(config: StudyConfig) -> Plan:
     check_objectives(config.objectives, METRICS[DIRECTIONS[data.problem]], data)
     if config.baseline:  # it is built when it is asked for: torch takes over a second at first
         _published_hyper(config.baseline, data.problem, BASELINE_HYPER)
-        load_backbone(config.baseline.backbone, data.input_shape)
+        load_backbone(config.baseline.backbone, data.input_shape, field="baseline.backbone: ")
     planned = Plan(config, data, space)
     return replace(
         planned, job=_supernet_job(planned, config.supernet) if config.supernet else None

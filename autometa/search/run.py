@@ -12,6 +12,7 @@ from autometa.search.cluster import Cluster
 from autometa.search.earlier import read_earlier, to_text
 from autometa.search.events import Observer, Phase, SearchStarted, ignore
 from autometa.search.folder import StudyFolder, create_folder
+from autometa.search.members import pickled
 from autometa.search.plan import Plan, plan
 from autometa.search.study import (
     counted,
@@ -20,6 +21,7 @@ from autometa.search.study import (
     rows_of,
     storage_of,
 )
+from autometa.trial.members import members_of
 
 
 def search(
@@ -44,6 +46,7 @@ def search(
             "shape": list(planned.data.input_shape),
         },
         to_text(earlier) if earlier else None,
+        pickled(planned.config),
     )
     with folder.lock(), Cluster(planned.config, dashboard) as cluster:
         try:
@@ -81,6 +84,17 @@ def resume(
     """
     home = StudyFolder(folder)
     config = home.config()
+    with members_of(home.members):
+        return _resumed(home, config, observer, storage, dashboard)
+
+
+def _resumed(
+    home: StudyFolder,
+    config: StudyConfig,
+    observer: Observer,
+    storage: str | None,
+    dashboard: bool,
+) -> StudyFolder:
     if storage:
         config = parse_config(config.model_dump(mode="json") | {"storage": storage})
     try:
@@ -93,7 +107,7 @@ def resume(
     known = home.manifest().get("data", {}).get("fingerprint")
     if known != planned.data.fingerprint:
         raise StudyError(
-            f"the data of study {str(folder)!r} have changed since it was begun: "
+            f"the data of study {str(home.path)!r} have changed since it was begun: "
             "its scores can't be continued; start a new study"
         )
     if study is None:

@@ -162,9 +162,12 @@ def build_space(config: SpaceConfig, in_shape: Shape, problem: str) -> SearchSpa
         ConfigError: An unknown name, an impossible domain, or a learner or backbone that can't
             serve these data.
     """
+    images = len(in_shape) == 3 and problem != REGRESSION
     return SearchSpace(
         {
-            name: learner_domains(name, given, problem, field=f"space.learners.{name}")
+            name: learner_domains(
+                name, given, problem, field=f"space.learners.{name}", images=images
+            )
             for name, given in config.learners.items()
         },
         {name: _backbone(name, given, in_shape) for name, given in config.backbones.items()},
@@ -199,21 +202,24 @@ def load_learner(name: str, problem: str) -> type[Learner[Any]]:
     return learner
 
 
-def load_backbone(name: str, in_shape: Shape) -> BackboneSpace:
-    """A backbone space, if it can read inputs of this shape."""
+def load_backbone(name: str, in_shape: Shape, *, field: str = "") -> BackboneSpace:
+    """A backbone space, if it can read inputs of this shape; else ``field`` begins what is said."""
     space: BackboneSpace = BACKBONES.load(name)()
     if space.input_rank != len(in_shape):
         raise ConfigError(
-            f"backbone {name!r} reads inputs of {space.input_rank} dimensions, "
+            f"{field}backbone {name!r} reads inputs of {space.input_rank} dimensions, "
             f"but the data have shape {in_shape}: choose another of {', '.join(BACKBONES)}"
         )
     return space
 
 
 def learner_domains(
-    name: str, given: Mapping[str, Any], problem: str, *, field: str
+    name: str, given: Mapping[str, Any], problem: str, *, field: str, images: bool = True
 ) -> LearnerDomains:
-    """A learner's domains with those that the user gave in the configuration's ``field``."""
+    """A learner's domains with those that the user gave in the configuration's ``field``.
+
+    Where the data aren't labelled ``images``, none is augmented.
+    """
     learner = load_learner(name, problem)
     known = {each.name: each for each in dataclasses.fields(learner.hyper_type)}
     for key in given:
@@ -222,7 +228,7 @@ def learner_domains(
     domains: dict[str, Domain | Fixed] = {}
     for key, each in known.items():
         own: Domain | Fixed = each.metadata["domain"]
-        if key == "augment" and problem == REGRESSION:
+        if key == "augment" and not images:
             own = Fixed("none")  # affine maps are of images
         domains[key] = own
         if key in given:

@@ -12,7 +12,7 @@ import torch
 
 from autometa import episodes
 from autometa.backbones import BACKBONES
-from autometa.backbones.base import Backbone
+from autometa.backbones.base import BackboneSpace
 from autometa.engine.precision import FLOAT32, set_precision
 from autometa.engine.strategies import STRATEGIES, choose
 from autometa.episodes import Dataset, EpisodeShape
@@ -20,6 +20,7 @@ from autometa.episodes.task import TaskSource
 from autometa.learners import LEARNERS
 from autometa.learners.base import CLASSES, Encoder, Hyper, Learner
 from autometa.learners.hyper_json import from_json
+from autometa.trial.members import members_of
 
 AUTO, MEASURED = "auto", "measured"
 
@@ -45,6 +46,7 @@ class TrialSpec:
         strategy: One of the engine's, ``auto`` for that of :func:`strategy`, or ``measured``: each
             is tried when the trial begins.
         precision: How exactly a GPU multiplies, ``float32`` or ``tf32``.
+        members: The folder of the members that the study's program registered.
     """
 
     learner: str
@@ -67,6 +69,7 @@ class TrialSpec:
     keep_every: int | None = None
     strategy: str = AUTO
     precision: str = FLOAT32
+    members: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what isn't set."""
@@ -95,8 +98,10 @@ def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
     """
     set_precision(spec.precision)
     data = dataset(spec)
-    backbone: Backbone = BACKBONES.load(spec.backbone)().build(spec.architecture, data.input_shape)
-    cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
+    with members_of(spec.members):
+        space: BackboneSpace = BACKBONES.load(spec.backbone)()
+        cls: type[Learner[Any]] = LEARNERS.load(spec.learner)
+    backbone = space.build(spec.architecture, data.input_shape)
     hyper = from_json(cls.hyper_type, spec.hyper)
     learner = cls(
         Encoder(backbone.module, backbone.features), hyper, data.problem, data.train_classes
@@ -132,12 +137,14 @@ def device() -> torch.device:
 
 def dataset(spec: TrialSpec) -> Dataset:
     """The data of a spec, which stay loaded in this process."""
-    return _loaded(spec.data, json.dumps(dict(spec.data_options), sort_keys=True), str(device()))
+    options = json.dumps(dict(spec.data_options), sort_keys=True)
+    return _loaded(spec.members, spec.data, options, str(device()))
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, options: str, where: str) -> Dataset:
-    return episodes.load(name, json.loads(options), device=where)
+def _loaded(members: str | None, name: str, options: str, where: str) -> Dataset:
+    with members_of(members):
+        return episodes.load(name, json.loads(options), device=where)
 
 
 def strategy(spec: TrialSpec) -> str:

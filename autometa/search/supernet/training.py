@@ -43,6 +43,7 @@ from autometa.trial import (
     episode_shape,
     training_source,
 )
+from autometa.trial.members import members_of
 
 ENCODER = "encoder"
 PROBES = 8
@@ -74,7 +75,8 @@ class Job:
 
     def paths(self, in_shape: Shape) -> Paths:
         """The networks that the super-net shares weights between."""
-        space = BACKBONES.load(self.spec.backbone)()
+        with members_of(self.spec.members):
+            space = BACKBONES.load(self.spec.backbone)()
         options = {label: tuple(options) for label, options in self.options.items()}
         return Paths(self.spec.backbone, BackboneChoices(space, in_shape, options), self.limits)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from autometa import api
 from autometa.errors import BrowserError
-from autometa.report.pictures import NAMES, WIDTH_PX, find_browser
+from autometa.report.printing import NAMES, WIDTH_PX, find_browser
 
 Make = Callable[..., Any]
 Command = Callable[..., Any]
