@@ -308,7 +308,25 @@ def winner_of(study: StudyView) -> dict[str, Any]:
     return result
 
 
-X
+def formats() -> list[str]:
+    """Names of the formats of export, those of installed plug-ins included."""
+    from autometa.export.formats import FORMATS
+
+    return list(FORMATS)
+
+
+def learners() -> list[str]:
+    """Names of the meta-learners, those registered or of installed plug-ins included."""
+    from autometa.learners import LEARNERS
+
+    return list(LEARNERS)
+
+
+def datasets() -> list[str]:
+    """Names of the data sets, those of installed plug-ins included."""
+    from autometa.episodes import DATASETS
+
+    return list(DATASETS)
 
 
 def report(
