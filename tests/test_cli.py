@@ -217,7 +217,9 @@ def test_a_search_leaves_everything_it_promises(searched: tuple[Path, str]) -> N
     study, _ = searched
     names = {"report.html", "trials.csv", "result.json", "best", "study.yaml", "study.db"}
     assert names <= {path.name for path in study.iterdir()}
-    assert "<script" in (study / "report.html").read_text()
+    page = (study / "report.html").read_text()
+    assert "<script" in page
+    assert '<figure id="network"' in page, "study.yaml says what shape the inputs have"
     with (study / "trials.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3
     manifest = yaml.safe_load((study / "study.yaml").read_text())

@@ -44,12 +44,13 @@ def importances(study: optuna.Study) -> Plot:
             marker={"color": colour},
             hovertemplate=f"%{{y}}, {method}: %{{x:.3f}}<extra></extra>",
         )
-    style(figure, title, "share of each method (sums to 1)", "")
+    style(figure, title, "share", "")
     figure.update_layout(height=110 + 34 * len(shown), barmode="group", bargap=0.3)
     figure.update_yaxes(automargin=True, autorange="reversed")
     note = (
-        "PED-ANOVA: what sets the best tenth apart. fANOVA: what moves the score anywhere, of "
-        f"parameters that all trials have. From {len(complete)} complete trials"
+        "Shares of a method sum to 1. PED-ANOVA: what sets the best tenth apart. fANOVA: what "
+        "moves the score anywhere, of parameters that all trials have. "
+        f"From {len(complete)} complete trials"
     )
     note += ": a hint rather than a measurement." if len(complete) < FEW else "."
     return Plot(name, title, figure, _alt(found), note)

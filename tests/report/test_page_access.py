@@ -99,8 +99,10 @@ PROBE = """<pre id="told"></pre>
     texts, controls, mouseOnly, scrolls, states,
     figures: figures.map((each) => [each.getAttribute("role"), each.getAttribute("aria-label")]),
     headings: [...document.querySelectorAll("h1, h2, h3")].map((each) => Number(each.tagName[1])),
-    unnamed: [...document.querySelectorAll("[id]")].length
-      - new Set([...document.querySelectorAll("[id]")].map((each) => each.id)).size,
+    ids: [...document.querySelectorAll("[id]")].map((each) => each.id),
+    regions: [...document.querySelectorAll("section, [role=region]")].map((each) =>
+      each.getAttribute("aria-label")
+      ?? document.getElementById(each.getAttribute("aria-labelledby")).textContent),
   });
 })();
 </script>
@@ -161,4 +163,6 @@ def test_figures_are_told_in_words_and_headings_are_in_order(told: dict[str, Any
     levels = told["headings"]
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert told["unnamed"] == 0, "an id names one element"
+    for names in (told["ids"], told["regions"]):
+        assert len(set(names)) == len(names) > 8
+        assert all(names)
