@@ -1,4 +1,4 @@
-"""What the inner loop of a gradient-based winner is, as settings of a project."""
+"""What a winner's method is, as settings of a project."""
 
 from __future__ import annotations
 
@@ -48,3 +48,16 @@ def rate_losses(winner: Winner, library: str) -> list[str]:
     if vector.is_learned:
         lost.append(f"its inner rates are learned, {library} leaves its rate as it is")
     return lost
+
+
+def metasgd_settings(winner: Winner) -> dict[str, Any]:
+    """Of Meta-SGD, whose rates are among the weights."""
+    steps = steps_of(winner)
+    del steps["FIRST_ORDER_UNTIL"]  # it is of second order
+    return steps | {"INITIAL_RATE": winner.learner.hyper.initial_rate}
+
+
+def protonet_settings(winner: Winner) -> dict[str, Any]:
+    """Of a prototypical network."""
+    hyper = winner.learner.hyper
+    return {"DISTANCE": hyper.distance, "SCALE": hyper.scale, "LEARN_SCALE": hyper.learn_scale}

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autometa.export.formats.base import Format, Winner
-from autometa.export.formats.gradient_settings import rate_losses, single_rate, steps_of
+from autometa.export.formats.gradient_settings import (
+    metasgd_settings,
+    protonet_settings,
+    rate_losses,
+    single_rate,
+    steps_of,
+)
 from autometa.export.formats.project import (
     TRAINING,
     check_learner,
@@ -57,17 +63,6 @@ def _rated(winner: Winner) -> dict[str, Any]:
     return steps_of(winner) | {"INNER_LR": single_rate(winner)}
 
 
-def _metasgd(winner: Winner) -> dict[str, Any]:
-    steps = steps_of(winner)
-    del steps["FIRST_ORDER_UNTIL"]  # it is of second order
-    return steps | {"INITIAL_RATE": winner.learner.hyper.initial_rate}
-
-
-def _protonet(winner: Winner) -> dict[str, Any]:
-    hyper = winner.learner.hyper
-    return {"DISTANCE": hyper.distance, "SCALE": hyper.scale, "LEARN_SCALE": hyper.learn_scale}
-
-
 def _maml_weights(params: Params) -> Params:
     return prefixed("maml.module", weights_of(params))
 
@@ -105,6 +100,6 @@ METHODS: dict[str, tuple[str, Settings, Weights]] = {
     "maml": ("maml", _rated, _maml_weights),
     "fomaml": ("maml", _rated, _maml_weights),
     "anil": ("anil", _rated, _anil_weights),
-    "metasgd": ("metasgd", _metasgd, _metasgd_weights),
-    "protonet": ("protonet", _protonet, _protonet_weights),
+    "metasgd": ("metasgd", metasgd_settings, _metasgd_weights),
+    "protonet": ("protonet", protonet_settings, _protonet_weights),
 }

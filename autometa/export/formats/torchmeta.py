@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autometa.export.formats.base import Format, Winner
-from autometa.export.formats.gradient_settings import steps_of
+from autometa.export.formats.gradient_settings import (
+    metasgd_settings,
+    protonet_settings,
+    steps_of,
+)
 from autometa.export.formats.project import (
     TRAINING,
     check_learner,
@@ -69,17 +73,6 @@ def _rated(winner: Winner) -> dict[str, Any]:
     }
 
 
-def _metasgd(winner: Winner) -> dict[str, Any]:
-    steps = steps_of(winner)
-    del steps["FIRST_ORDER_UNTIL"]  # it is of second order
-    return steps | {"INITIAL_RATE": winner.learner.hyper.initial_rate}
-
-
-def _protonet(winner: Winner) -> dict[str, Any]:
-    hyper = winner.learner.hyper
-    return {"DISTANCE": hyper.distance, "SCALE": hyper.scale, "LEARN_SCALE": hyper.learn_scale}
-
-
 def _rated_weights(params: Params) -> Params:
     return prefixed("model", weights_of(params)) | {INNER_LR: params[INNER_LR]}
 
@@ -103,6 +96,6 @@ METHODS: dict[str, tuple[str, str, Own, Weights]] = {
     "maml": ("maml", "model.", _rated, _rated_weights),
     "fomaml": ("maml", "model.", _rated, _rated_weights),
     "anil": ("maml", "model.", _rated, _rated_weights),
-    "metasgd": ("metasgd", "model.", _metasgd, _metasgd_weights),
-    "protonet": ("protonet", "encoder.", _protonet, _as_named),
+    "metasgd": ("metasgd", "model.", metasgd_settings, _metasgd_weights),
+    "protonet": ("protonet", "encoder.", protonet_settings, _as_named),
 }
