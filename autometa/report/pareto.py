@@ -19,6 +19,7 @@ UNITS = {
     "ece": "calibration error (ECE)",
 }
 MOST_AXES = 3
+EYE = {"x": 1.6, "y": 1.6, "z": 1.2}  # from where the titles of three axes are within the figure
 
 
 def front_plot(study: optuna.Study) -> Plot:
@@ -43,6 +44,7 @@ def front_plot(study: optuna.Study) -> Plot:
     figure.update_layout(showlegend=True)
     if len(objectives) == 2:
         _axes(figure, labels, score_direction(study))
+    figure.update_scenes(camera={"eye": EYE, "center": {"z": -0.15}})
     best = [row.name for row in front(study)]
     alt = (
         f"{len(best)} of {len(complete)} complete trials are on the front of "

@@ -68,10 +68,18 @@ def minimised(make_study: Make) -> Any:
     return finished(make_study, "minimize", baseline=False)
 
 
+def several(make_study: Make) -> Any:
+    made = make_study(objectives=["accuracy", "parameters"])
+    made.fill()
+    made.finish()
+    return made
+
+
 STUDIES: dict[str, Callable[[Make], Any]] = {
     "finished": finished,
     "unfinished": unfinished,
     "minimised": minimised,
+    "several": several,
     "empty": lambda make_study: make_study(),
 }
 
@@ -153,7 +161,7 @@ def test_every_figure_is_json_or_says_why_there_is_none(any_page: str) -> None:
     data = re.findall(r'<script type="application/json" id="(\w+)-data">(.*)</script>', text)
     assert all(json.loads(figure)["data"] for _, figure in data)
     reasons = text.count('<p class="missing">') - text.count("<noscript>")
-    assert len(data) + reasons == len(FIGURES)
+    assert len(data) + reasons == len(FIGURES) + ("Pareto front</h3>" in text)
 
 
 def test_an_unfinished_study_has_its_best_so_far(page_of: PageOf) -> None:
@@ -311,8 +319,14 @@ def test_a_browser_shows_it_on_a_desktop_and_a_phone(
     for name, told in answers.items():
         assert told["inner"] == WIDTHS[name]
         assert told["needed"] <= told["inner"], f"{name}: the page scrolls sideways"
-        check_figures(told["figures"], [] if study == "empty" else FIGURES)
+        check_figures(told["figures"], drawn(study))
     check_sorting(answers["desktop"]["sorted"], empty=study == "empty")
+
+
+def drawn(study: str) -> list[str]:
+    if study == "empty":
+        return []
+    return ["front", *FIGURES] if study == "several" else FIGURES
 
 
 def check_figures(figures: list[dict[str, Any]], wanted: list[str]) -> None:

@@ -118,3 +118,12 @@ def luminance(colour: str) -> float:
 def test_every_colour_is_seen_on_a_light_and_a_dark_page(ground: str) -> None:
     assert ground in (PAGE / "report.css").read_text(encoding="utf-8")
     assert all(contrast(colour, ground) >= 3 for colour in {*COLOURS, SKY, GREY})
+
+
+def test_of_several_objectives_the_history_has_its_best_so_far_too(make_study: Make) -> None:
+    made = make_study(objectives=["accuracy", "parameters"], scheduler={"name": "none"})
+    for score in (0.5, 0.4, 0.6):
+        made.trial("complete", [score])
+    shown = traces(plots_of(made)["history"])
+    assert list(shown["best so far"].y) == [0.5, 0.5, 0.6, 0.6]
+    assert set(shown) == {"complete", "best so far", "cut early (its last score)"}
