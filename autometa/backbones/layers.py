@@ -94,8 +94,8 @@ class _Normalised(torch.autograd.Function):
             return tuple(each[None] for each in found)  # type: ignore[return-value]
         variance, mean = torch.var_mean(x, _within(x), correction=0)
         rstd = (variance + EPSILON).rsqrt()
-        scale = weight * rstd
-        return torch.addcmul(_along(bias - mean * scale, x), x, _along(scale, x)), mean, rstd
+        centred = x - _along(mean, x)
+        return torch.addcmul(_along(bias, x), centred, _along(weight * rstd, x)), mean, rstd
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:

@@ -16,9 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from autometa.engine.pooling import max_pooled
+
 
 class BatchedConvolutions(TorchFunctionMode):
-    """Within it, image convolutions of stride 1 that keep an image's size are matrix products."""
+    """Within it, image convolutions of stride 1 that keep an image's size are matrix products.
+
+    Pooling by maxima takes their results as they lie in memory.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -26,6 +31,8 @@ class BatchedConvolutions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.conv2d, F.conv2d) and _able(*args, **kwargs):
             return _convolved(*args, **kwargs)
+        if func is F.max_pool2d and args[0].dim() == 4 and not kwargs.get("return_indices"):
+            return max_pooled(*args, **kwargs)
         return func(*args, **kwargs)
 
 

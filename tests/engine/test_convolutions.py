@@ -61,6 +61,26 @@ def test_a_gradient_around_the_tasks_sums_over_them() -> None:
     compared(outer, drawn(4, 3, 3, 3), drawn(2, 4, 3, 3), drawn(4), x, y)
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 1}, {"padding": 1, "ceil_mode": True}], ids=str)
+def test_maxima_are_torchs_to_the_second_derivative(options: dict[str, Any]) -> None:
+    """Also of a product with the curvature, whose vector comes from outside."""
+
+    def loss(w: Tensor, x: Tensor) -> Tensor:
+        hidden = F.conv2d(x, w, padding=1)
+        return F.max_pool2d(hidden, 2, **options).sin().sum()
+
+    def product(w: Tensor, x: Tensor) -> Any:
+        return torch.func.vjp(lambda w: grad(loss)(w, x), w)[1](w.cos())[0]
+
+    members = vmap(vmap(product, in_dims=(None, 0)), in_dims=(0, None))
+    compared(members, drawn(3, 4, 3, 3, 3), drawn(5, 2, 3, 7, 6))
+    compared(
+        vmap(grad(lambda w, x: product(w, x).sum()), in_dims=(None, 0)),
+        drawn(4, 3, 3, 3),
+        drawn(5, 2, 3, 7, 6),
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [{"stride": 2, "padding": 1}, {"padding": 0}, {"padding": 1, "groups": 2}, {"padding": "same"}],

@@ -79,7 +79,12 @@ def test_primal_and_dual_meet(size: tuple[int, int, int], cost: float) -> None:
 def test_the_weights_are_those_of_liblinear(size: tuple[int, int, int]) -> None:
     x, y = features(*size)
     machine = LinearSVC(
-        multi_class="crammer_singer", C=0.1, fit_intercept=False, tol=1e-10, max_iter=100_000
+        multi_class="crammer_singer",
+        C=0.1,
+        fit_intercept=False,
+        tol=1e-10,
+        max_iter=100_000,
+        random_state=0,
     )
     np.testing.assert_allclose(
         solve(x, y, 0.1).T @ x, machine.fit(x, y).coef_, rtol=1e-5, atol=1e-6
@@ -137,7 +142,12 @@ def test_logits_are_scaled_scores_of_the_machine_in_single_precision_too() -> No
     weights = {n.removeprefix("encoder."): v for n, v in params.items() if n != "scale"}
     x, query = (learner.encoder(weights, x).numpy() for x in (task.support_x, task.query_x))
     machine = LinearSVC(
-        multi_class="crammer_singer", C=0.5, fit_intercept=False, tol=1e-10, max_iter=100_000
+        multi_class="crammer_singer",
+        C=0.5,
+        fit_intercept=False,
+        tol=1e-10,
+        max_iter=100_000,
+        random_state=0,
     )
     expected = 3 * query @ machine.fit(x, task.support_y.numpy()).coef_.T
     np.testing.assert_allclose(predictions(learner, params, task), expected, rtol=1e-4, atol=1e-5)
