@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from autometa.backbones.base import Option, Shape
-from autometa.backbones.layers import BatchNorm, ConvBlock, GroupNorm
+from autometa.backbones.block import ConvBlock
+from autometa.backbones.layers import BatchNorm, GroupNorm
 from autometa.backbones.nni_space import (
     LayerChoice,
     MutableConv1d,

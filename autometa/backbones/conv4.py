@@ -12,7 +12,8 @@ from typing import ClassVar
 from torch import nn
 
 from autometa.backbones.base import BackboneSpace, Option, Sample, Shape
-from autometa.backbones.layers import BatchNorm, ConvBlock
+from autometa.backbones.block import ConvBlock
+from autometa.backbones.layers import BatchNorm
 from autometa.errors import ConfigError
 
 

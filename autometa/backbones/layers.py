@@ -10,6 +10,7 @@ There are no running statistics: a batch is normalised by itself, as in MAML's r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
-MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh)
 
 
 class _Affine(nn.Module):
@@ -49,10 +49,10 @@ class BatchNorm(_Affine):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _laid_out(x) if _plain() else x
+        x = laid_out(x) if plain() else x
         parts = (each[None] for each in (x, self.weight, self.bias))
-        found: Tensor = _Normalised.apply(*parts)[0][0]  # type: ignore[no-untyped-call]
-        return found
+        found: Tensor = _Normalised.apply(*parts)[0]  # type: ignore[no-untyped-call]
+        return found.squeeze(0)  # an index would have the gradient copied, and laid out anew
 
 
 class GroupNorm(_Affine):
@@ -63,7 +63,7 @@ class GroupNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         groups = max(1, self.channels // 8)
-        if _plain():
+        if plain():
             return F.group_norm(x, groups, self.weight, self.bias, eps=EPSILON)
         parts = x.reshape(x.shape[0], groups, -1)
         centred = parts - parts.mean(-1, keepdim=True)
@@ -71,12 +71,12 @@ class GroupNorm(_Affine):
         return self.affine((centred * torch.rsqrt(variance + EPSILON)).reshape(x.shape))
 
 
-def _plain() -> bool:
+def plain() -> bool:
     """Whether no transform of ``torch.func`` is active."""
     return not torch._C._are_functorch_transforms_active()
 
 
-def _laid_out(x: Tensor) -> Tensor:
+def laid_out(x: Tensor) -> Tensor:
     """The same numbers, images on a CPU with their channels last in memory."""
     if x.dim() == 4 and x.device.type == "cpu":
         return x.contiguous(memory_format=torch.channels_last)
@@ -184,25 +184,48 @@ def _curve_of(g: Tensor, x: Tensor, w: Tensor, *along: Tensor) -> tuple[Tensor, 
 
 
 def _curve(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    g, x, w, mean, r, g_w, g_b, v, u, t = given
+    g, x, w, mean, rstd, g_w, g_b, v, u, t = given
     shape = x.movedim(2, -1).shape
-    g, x, v = (_rows(each) for each in (g, x, v))
-    n = x.shape[1]
+    numbers = tuple(each.unsqueeze(1) for each in (w, mean, rstd, g_w, g_b, u, t))
+    found = batch_norm_curve(_rows(g), _rows(x), _rows(v), numbers)
+    in_g, in_x = (each.view(shape).movedim(-1, 2) for each in found[:2])
+    return in_g, in_x, found[2].squeeze(1)
+
+
+def normalised_slope(
+    g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient g of batch normalisation's result, taken back to x, weight and bias."""
+    given = (each[None] for each in (g, x, weight, mean, rstd))
+    g_x, g_w, g_b = _NormalisedSlope.apply(*given)  # type: ignore[no-untyped-call]
+    return g_x.squeeze(0), g_w.squeeze(0), g_b.squeeze(0)
+
+
+def batch_norm_curve(
+    g: Tensor, x: Tensor, v: Tensor, numbers: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative of ⟨v, g_x⟩ + ⟨u, g_w⟩ + ⟨t, g_b⟩ in g, x and w.
+
+    Args:
+        g, x, v: As rows [..., n, C].
+        numbers: w, mean, 1 / √(variance + ε), g_w, g_b, u and t, each [C] or [..., 1, C].
+    """
+    w, mean, r, g_w, g_b, u, t = numbers
+    n = x.shape[-2]
     of_g, of_g_x = g_b / n, g_w / n
-    of_v, of_v_g = v.mean(1), (v * g).mean(1)
-    of_v_x = ((v * x).mean(1) - mean * of_v) * r
+    of_v, of_v_g = v.mean(-2, keepdim=True), (v * g).mean(-2, keepdim=True)
+    of_v_x = ((v * x).mean(-2, keepdim=True) - mean * of_v) * r
+    scale = w * r
+    along = u - scale * of_v_x
     cross = of_v_g - of_v * of_g - of_v_x * of_g_x
-    along = u - w * r * of_v_x
-    # Each is a sum of v, g and x − μ with one factor a channel.
-    of_slope = u * of_g - w * r * (of_g_x * of_v + of_v_x * of_g)
-    of_slope_x = (u - 2 * w * r * of_v_x) * of_g_x
-    in_g_of_x, in_x_of_x = r * along, -r * r * (of_slope_x + w * r * cross)
-    in_g = torch.addcmul(_row(t - w * r * of_v - mean * in_g_of_x), v, _row(w * r))
-    in_g = in_g.addcmul(x, _row(in_g_of_x))
-    in_x = torch.addcmul(_row(-r * of_slope - mean * in_x_of_x), v, _row(-w * r * r * of_g_x))
-    in_x = in_x.addcmul(g, _row(r * along)).addcmul(x, _row(in_x_of_x))
-    back = [each.view(shape).movedim(-1, 2) for each in (in_g, in_x)]
-    return back[0], back[1], n * r * cross
+    # Each is a sum of v, g and x with one factor a channel, and of a constant.
+    with_x = r * along
+    in_g = torch.addcmul(t - scale * of_v - mean * with_x, v, scale).addcmul_(x, with_x)
+    with_v = -scale * r * of_g_x
+    of_x = -r * r * ((along - scale * of_v_x) * of_g_x + scale * cross)
+    start = -(with_x * of_g + with_v * of_v + mean * of_x)
+    in_x = torch.addcmul(start, v, with_v).addcmul_(g, with_x).addcmul_(x, of_x)
+    return in_g, in_x, n * r * cross
 
 
 def _by_groups(
@@ -236,40 +259,6 @@ def _along(numbers: Tensor, x: Tensor) -> Tensor:
 def _rows(x: Tensor) -> Tensor:
     """[G, B, C, …] → [G, n, C], a view where the channels are last in memory."""
     return x.movedim(2, -1).flatten(1, -2)
-
-
-def _row(numbers: Tensor) -> Tensor:
-    return numbers[:, None]
-
-
-class ConvBlock(nn.Module):
-    """Convolution, normalisation, optional shortcut, activation, pooling.
-
-    Maxima are taken before an activation that never falls: the same, on fewer numbers.
-    """
-
-    def __init__(
-        self,
-        conv: nn.Module,
-        norm: nn.Module,
-        activation: nn.Module,
-        pool: nn.Module,
-        shortcut: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-        self.shortcut = shortcut
-        self.activation = activation
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.norm(self.conv(x))
-        if self.shortcut is not None:
-            out = out + self.shortcut(x)
-        if isinstance(self.pool, nn.MaxPool2d) and isinstance(self.activation, MONOTONE):
-            return self.activation(self.pool(out))  # type: ignore[no-any-return]
-        return self.pool(self.activation(out))  # type: ignore[no-any-return]
 
 
 class AvgPool(nn.AvgPool2d):

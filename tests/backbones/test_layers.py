@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autometa.backbones.layers import EPSILON, BatchNorm, ConvBlock
+from autometa.backbones.block import ConvBlock
+from autometa.backbones.layers import EPSILON, BatchNorm
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from autometa.backbones.layers import BatchNorm, ConvBlock, GroupNorm
+from autometa.backbones.block import ConvBlock
+from autometa.backbones.layers import BatchNorm, GroupNorm
 from autometa.engine.strategies import ON_CPU, meta_gradient
 from autometa.learners import LEARNERS
 from autometa.learners.base import CLASSES, CLASSIFICATION, Encoder, Learner
