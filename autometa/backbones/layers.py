@@ -11,13 +11,15 @@ There are no running statistics: a batch is normalised by itself, as in MAML's r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
+A = TypeVar("A", Tensor, Any)
+"""An array of NumPy or torch."""
 
 
 class _Affine(nn.Module):
@@ -187,7 +189,7 @@ def _curve(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     g, x, w, mean, rstd, g_w, g_b, v, u, t = given
     shape = x.movedim(2, -1).shape
     numbers = tuple(each.unsqueeze(1) for each in (w, mean, rstd, g_w, g_b, u, t))
-    found = batch_norm_curve(_rows(g), _rows(x), _rows(v), numbers)
+    found = batch_norm_curve(_rows(g), _rows(x), _rows(v), numbers=numbers)
     in_g, in_x = (each.view(shape).movedim(-1, 2) for each in found[:2])
     return in_g, in_x, found[2].squeeze(1)
 
@@ -202,30 +204,47 @@ def normalised_slope(
 
 
 def batch_norm_curve(
-    g: Tensor, x: Tensor, v: Tensor, numbers: Sequence[Tensor]
+    g: Tensor, x: Tensor, v: Tensor, *, numbers: Sequence[Tensor], small: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The derivative of ⟨v, g_x⟩ + ⟨u, g_w⟩ + ⟨t, g_b⟩ in g, x and w.
 
     Args:
         g, x, v: As rows [..., n, C].
         numbers: w, mean, 1 / √(variance + ε), g_w, g_b, u and t, each [C] or [..., 1, C].
+        small: Whether to reckon with the numbers of channels in NumPy, on a CPU: it does so in less
+            time than torch takes for a call, and other threads needn't wait for one another.
     """
-    w, mean, r, g_w, g_b, u, t = numbers
-    n = x.shape[-2]
+    means = [(v * each).mean(-2, keepdim=True) for each in (g, x)]
+    known = [*numbers, v.mean(-2, keepdim=True), *means]
+    if small:
+        arrays = _curve_factors(x.shape[-2], *(each.numpy() for each in known))
+        factors = [torch.from_numpy(each) for each in arrays]
+    else:
+        factors = list(_curve_factors(x.shape[-2], *known))
+    of_v, of_x, start, in_x_of_v, in_x_of_x, in_x_start, in_w = factors
+    in_g = torch.addcmul(start, v, of_v).addcmul_(x, of_x)
+    in_x = torch.addcmul(in_x_start, v, in_x_of_v).addcmul_(g, of_x).addcmul_(x, in_x_of_x)
+    return in_g, in_x, in_w
+
+
+def _curve_factors(
+    n: int, w: A, mean: A, r: A, g_w: A, g_b: A, u: A, t: A, of_v: A, of_v_g: A, of_v_x: A
+) -> tuple[A, ...]:
+    """What to take of v and x, and add, for g; of v and x (and as much of g as of x there) for x.
+
+    The last is the derivative in w.
+    """
     of_g, of_g_x = g_b / n, g_w / n
-    of_v, of_v_g = v.mean(-2, keepdim=True), (v * g).mean(-2, keepdim=True)
-    of_v_x = ((v * x).mean(-2, keepdim=True) - mean * of_v) * r
+    of_v_x = (of_v_x - mean * of_v) * r
     scale = w * r
     along = u - scale * of_v_x
     cross = of_v_g - of_v * of_g - of_v_x * of_g_x
-    # Each is a sum of v, g and x with one factor a channel, and of a constant.
-    with_x = r * along
-    in_g = torch.addcmul(t - scale * of_v - mean * with_x, v, scale).addcmul_(x, with_x)
-    with_v = -scale * r * of_g_x
-    of_x = -r * r * ((along - scale * of_v_x) * of_g_x + scale * cross)
-    start = -(with_x * of_g + with_v * of_v + mean * of_x)
-    in_x = torch.addcmul(start, v, with_v).addcmul_(g, with_x).addcmul_(x, of_x)
-    return in_g, in_x, n * r * cross
+    of_x = r * along
+    in_x_of_v = -scale * r * of_g_x
+    in_x_of_x = -r * r * ((along - scale * of_v_x) * of_g_x + scale * cross)
+    start = t - scale * of_v - mean * of_x
+    in_x_start = -(of_x * of_g + in_x_of_v * of_v + mean * in_x_of_x)
+    return scale, of_x, start, in_x_of_v, in_x_of_x, in_x_start, n * r * cross
 
 
 def _by_groups(

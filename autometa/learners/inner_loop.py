@@ -257,8 +257,11 @@ def descend(weights: Params, grads: Params, rates: Tensor, columns: Mapping[str,
 
     Weights that have no gradient stay.
     """
-    moved = {name: weights[name] - rates[columns[name]] * g for name, g in grads.items()}
-    return weights | moved
+    of_column = rates.unbind()
+    return weights | {
+        name: torch.addcmul(weights[name], of_column[columns[name]], g, value=-1)
+        for name, g in grads.items()
+    }
 
 
 def flatten(tensors: Params) -> Tensor:
