@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from autometa.search.malloc import kept_memory
+
 
 def machine(device: str = "cpu") -> str:
     """Processor or GPU, versions."""
@@ -26,11 +28,10 @@ def machine(device: str = "cpu") -> str:
 
 def keep_memory(module: str) -> None:
     """Start anew where glibc isn't told to keep its memory, which helps everyone."""
-    from autometa.search.cluster import KEPT_MEMORY
-
-    if any(os.environ.get(name) != value for name, value in KEPT_MEMORY.items()):
+    kept = kept_memory()
+    if any(os.environ.get(name) != value for name, value in kept.items()):
         arguments = [sys.executable, "-m", module, *sys.argv[1:]]
-        os.execve(sys.executable, arguments, os.environ | KEPT_MEMORY)
+        os.execve(sys.executable, arguments, os.environ | kept)
 
 
 class Table:

@@ -28,7 +28,8 @@ import psutil
 import ray
 
 from autometa.config import StudyConfig, parse_config
-from autometa.search.cluster import KEPT_MEMORY, QUIET
+from autometa.search.cluster import QUIET
+from autometa.search.malloc import kept_memory
 from autometa.search.plan import plan
 from autometa.search.study import create_study, rows_of, storage_of
 from autometa.search.tuner import run_trials
@@ -116,7 +117,7 @@ def proportional_bytes(process: psutil.Process) -> int:
 
 def measure(out: Path, root: Path) -> None:
     """Run a study and print the most bytes."""
-    os.environ.update(QUIET | KEPT_MEMORY)
+    os.environ.update(QUIET | kept_memory())
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")

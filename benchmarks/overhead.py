@@ -27,8 +27,9 @@ from rich.console import Console
 
 from autometa.config import StudyConfig, parse_config
 from autometa.report.live import LiveView
-from autometa.search.cluster import KEPT_MEMORY, QUIET
+from autometa.search.cluster import QUIET
 from autometa.search.events import Event, Observer, SearchStarted, TrialEnded
+from autometa.search.malloc import kept_memory
 from autometa.search.mirror import mirrored
 from autometa.search.plan import plan
 from autometa.search.study import create_study, storage_of
@@ -76,7 +77,7 @@ def study_config(out: Path, trials: int, sampler: str, scheduler: str) -> StudyC
 
 def start_ray() -> None:
     """As a search has it."""
-    os.environ.update(QUIET | KEPT_MEMORY)
+    os.environ.update(QUIET | kept_memory())
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ray.init(num_cpus=glue.CONCURRENCY, dashboard_host="127.0.0.1", log_to_driver=False)

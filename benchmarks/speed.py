@@ -5,7 +5,8 @@ python -m benchmarks.speed [OUT]
 An iteration is the gradient over a batch of tasks and a step of SGD (with Adam the losses couldn't
 be compared: its first step goes by the sign of gradients that are rounding errors). All run in turn
 in one process, on a GPU if there is one (multiplying in float32), else on all cores, and with glibc
-told to keep its memory, which helps everyone; what is told is the median of several rounds. The
+told to keep its memory as in a search on such images, which helps everyone; what is told is the
+median of several rounds. The
 losses of the first two iterations must agree, in float64 and on two of the tasks, or it ends with
 an error. The last column is what share of the machine's own matrix products' speed the iteration's
 operations come to. The table is written to OUT (a Markdown file) as well.
@@ -13,6 +14,9 @@ operations come to. The table is written to OUT (a Markdown file) as well.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 import time
 import warnings
@@ -38,10 +42,11 @@ from autometa.learners.mamlpp import MAMLPP, MAMLPPHyper
 from autometa.learners.protonet import ProtoNet, ProtoNetHyper
 from autometa.learners.r2d2 import R2D2, R2D2Hyper
 from autometa.learners.rates import RateVector
+from autometa.search.malloc import kept_memory
 from benchmarks import peers
 from benchmarks.contestants import INNER_LR, META_LR, QUERIES, WAYS, Cell, Step, contestants
 from benchmarks.iteration import DEVICE, ROUNDS, Same, seconds
-from benchmarks.machine import Table, keep_memory, machine
+from benchmarks.machine import Table, machine
 
 CHECKED_TASKS = 2
 TOLERANCE = 1e-9
@@ -52,6 +57,7 @@ SIDE = 4096 if ON_GPU else 1024
 RELEASES = (peers.LEARN2LEARN, peers.HIGHER, peers.TORCHOPT)
 FOREVER = 10**18
 """Iterations in all, so that no schedule moves."""
+CELL, OPERATIONS = "--cell", "operations"
 UNTIMED = {"ours": BEFORE_RECORDING + 1 if ON_GPU else 1}
 """On a GPU ours is recorded at first."""
 
@@ -183,22 +189,43 @@ def peak() -> float:
     return best
 
 
+def measured(cell: Cell) -> dict[str, float]:
+    """Seconds of each, and how many operations there are.
+
+    Raises:
+        SystemExit: They don't do the same.
+    """
+    check(cell)
+    return seconds(steps_of(cell, torch.float32), UNTIMED) | {OPERATIONS: operations(cell)}
+
+
+def apart(index: int, cell: Cell) -> dict[str, float]:
+    """:func:`measured` by a process that keeps its memory as a trial on such images does.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    kept = kept_memory(torch.get_num_threads(), cell.image)
+    command = [sys.executable, "-m", "benchmarks.speed", CELL, str(index)]
+    done = subprocess.run(command, env=os.environ | kept, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return dict(json.loads(done.stdout))
+
+
 def line(cell: Cell, found: dict[str, float], fastest: float) -> list[str]:
     took = found["ours"]
     ratios = [f"{found[name] / took:.2f} ×" if name in found else "" for name in PEERS]
-    share = f"{100 * operations(cell) / took / fastest:.0f} %"
+    share = f"{100 * found[OPERATIONS] / took / fastest:.0f} %"
     return [*cell.told, f"{1000 * took:,.0f}", *ratios, share]
 
 
 def main(out: Path | None) -> None:
-    set_precision(FLOAT32)
     fastest = peak()
     columns = "method, network, images, shots, tasks, steps, ms an iteration"
     table = Table([*columns.split(", "), *PEERS, "of the peak"])
-    for cell in cells():
-        check(cell)
-        found = seconds(steps_of(cell, torch.float32), UNTIMED)
-        table.add(line(cell, found, fastest))
+    for index, cell in enumerate(cells()):
+        table.add(line(cell, measured(cell) if ON_GPU else apart(index, cell), fastest))
     releases = [each for each in RELEASES if each.partition("-")[0] in PEERS]
     told = (
         f"{machine(DEVICE)}, {', '.join(releases)}; "
@@ -210,9 +237,9 @@ def main(out: Path | None) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    if ON_GPU:
-        peers.install(())
+    set_precision(FLOAT32)
+    peers.install(() if ON_GPU else peers.OTHERS)
+    if sys.argv[1:2] == [CELL]:
+        print(json.dumps(measured(list(cells())[int(sys.argv[2])])))
     else:
-        keep_memory("benchmarks.speed")
-        peers.install()
-    main(Path(sys.argv[1]) if sys.argv[1:] else None)
+        main(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -9,7 +9,6 @@ others. Each learner has a process and one thread of its own; meta-test tasks ar
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -30,8 +29,8 @@ from autometa.errors import ConfigError
 from autometa.learners import LEARNERS
 from autometa.learners.hyper_json import to_json
 from autometa.report.text import score_text
-from autometa.search.cluster import KEPT_MEMORY
 from autometa.search.folder import StudyFolder, make_out, write_json
+from autometa.search.malloc import keep_memory
 from autometa.search.plan import DIRECTIONS, absolute, published
 from autometa.search.study import METRICS
 from autometa.trial import (
@@ -157,7 +156,7 @@ def _complete(told: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(specs: dict[str, TrialSpec], config: StudyConfig) -> Iterator[tuple[str, Row]]:
     """Rows in the order in which they are ready."""
-    os.environ.update({key: os.environ.get(key, value) for key, value in KEPT_MEMORY.items()})
+    keep_memory()
     with ProcessPoolExecutor(
         config.resources.concurrency,
         mp_context=multiprocessing.get_context("spawn"),

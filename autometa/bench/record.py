@@ -9,7 +9,6 @@ thread; a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import time
 import warnings
@@ -29,7 +28,7 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from autometa.bench.records import Record, check_same, load_records, save_records
 from autometa.config import LimitsConfig, StudyConfig
 from autometa.errors import ConfigError
-from autometa.search.cluster import KEPT_MEMORY
+from autometa.search.malloc import keep_memory
 from autometa.search.plan import Plan, plan
 from autometa.search.samplers import mixed
 from autometa.search.space import SearchSpace
@@ -67,7 +66,7 @@ def record(config: StudyConfig, notify: Callable[[Record], None]) -> list[Record
     records = {each.number: each for each in load_records(folder)}
     proposer = Proposer(planned.space, planned.direction, config.seed, records)
     missing = [number for number in range(config.budget.trials) if number not in records]
-    os.environ.update({key: os.environ.get(key, value) for key, value in KEPT_MEMORY.items()})
+    keep_memory()
     running: set[Future[Record]] = set()
     with ProcessPoolExecutor(
         config.resources.concurrency,

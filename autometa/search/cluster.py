@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from autometa.config import ResourcesConfig, StudyConfig
 from autometa.errors import ConfigError, StudyError
 from autometa.search.door import LOCAL, Door, door_to
 from autometa.search.events import Links
+from autometa.search.malloc import keep_memory
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -22,16 +24,6 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-}
-
-
-# glibc hands large blocks back to the system at once and fetches them anew, page by page: kept
-# instead, a meta-iteration of a Conv4 on a CPU takes a third of the time. Threads beside the first
-# have arenas of their own, which don't keep what is over 64 MB: with one arena they do.
-KEPT_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_ARENA_MAX": "1",
 }
 
 
@@ -51,14 +43,19 @@ class Cluster:
 
     Args:
         dashboard: Whether a Ray of its own has its dashboard, and exports metrics.
+        input_shape: Of what trials train on, where it is known: how their processes keep memory.
     """
 
-    def __init__(self, config: StudyConfig, dashboard: bool = True) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        dashboard: bool = True,
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
         self._config = config
         self._door: Door | None = None
-        os.environ.update(
-            {key: os.environ.get(key, value) for key, value in (QUIET | KEPT_MEMORY).items()}
-        )
+        os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+        keep_memory(config.resources.cpus_per_trial, input_shape)
         with warnings.catch_warnings():  # not on the thread: it would be for all threads
             warnings.simplefilter("ignore")
             import ray  # noqa: F401

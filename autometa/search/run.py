@@ -48,7 +48,7 @@ def search(
         to_text(earlier) if earlier else None,
         pickled(planned.config),
     )
-    with folder.lock(), Cluster(planned.config, dashboard) as cluster:
+    with folder.lock(), Cluster(planned.config, dashboard, planned.data.input_shape) as cluster:
         try:
             from autometa.search.drive import drive  # takes its time, as Ray does meanwhile
 
@@ -117,7 +117,7 @@ def _resumed(
         known = tuple(rows_of(study))
         observer(SearchStarted(planned.config, planned.direction, counted(known), known=known))
         return home
-    with home.lock(), Cluster(planned.config, dashboard) as cluster:
+    with home.lock(), Cluster(planned.config, dashboard, planned.data.input_shape) as cluster:
         from autometa.search.drive import drive
 
         drive(planned, home, study, observer, cluster.wait())
