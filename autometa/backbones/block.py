@@ -93,21 +93,23 @@ def _usual(block: ConvBlock, x: Tensor) -> Tensor:
 
 
 class _How(NamedTuple):
-    """What torch's operators are told of a convolution (without a bias) and of maxima."""
+    """What torch's operators are told of a convolution (after its bias) and of maxima."""
 
     conv: tuple[Any, ...]
     pool: tuple[Any, ...]
 
-    def convolved(self, x: Tensor, weight: Tensor) -> Tensor:
-        return laid_out(torch.conv2d(x, weight, None, *self.conv))
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return laid_out(torch.conv2d(x, weight, bias, *self.conv))
 
     def convolution_slopes(
-        self, g: Tensor, x: Tensor, weight: Tensor, *wanted: bool
+        self, g: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor | None, ...]:
-        """Gradients in the input and the kernels."""
+        """Gradients in the input, the kernels and the bias; those that aren't wanted are None."""
         *geometry, groups = self.conv
-        still = (False, [0, 0], groups, [*wanted, False])
-        return aten.convolution_backward(g, x, weight, None, *geometry, *still)[:2]  # type: ignore[no-any-return]
+        still = (False, [0, 0], groups, wanted)
+        return aten.convolution_backward(  # type: ignore[no-any-return]
+            g, x, weight, [weight.shape[0]], *geometry, *still
+        )
 
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return aten.max_pool2d_with_indices(x, *self.pool)  # type: ignore[no-any-return]
@@ -119,7 +121,6 @@ class _How(NamedTuple):
 class _Block(Function):
     """y [B, O, h, w] of x [B, C, H, W], and the convolution z [B, O, H, W] that it comes from.
 
-    The convolution's bias goes nowhere, since batch norm takes the mean away: its gradient is 0.
     z is a result so that what a second derivative has of it and what the first one has meet there,
     and go through the convolution's derivative together.
     """
@@ -127,13 +128,13 @@ class _Block(Function):
     @staticmethod
     def forward(ctx: Any, how: _How, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         kernels, bias, scale, shift = weights
-        z = how.convolved(x, kernels)
+        z = how.convolved(x, kernels, bias)
         normed, mean, rstd = torch.native_batch_norm(
             z, scale, shift, None, None, True, 0.0, EPSILON
         )
         largest, at = how.maxima(normed)
         y = largest.relu_()
-        ctx.how, ctx.bias = how, bias
+        ctx.how, ctx.has_bias = how, bias is not None
         ctx.save_for_backward(x, kernels, scale, z, mean, rstd, y, at)
         ctx.set_materialize_grads(False)
         return y, z
@@ -144,21 +145,14 @@ class _Block(Function):
         if g_y is None:
             g_y = torch.zeros_like(y)
         given = (mean, rstd, y, at, g_y, g_z, x, kernels, scale, z)
-        of_x, of_kernels, *of_norm = _BlockSlope.apply(ctx.how, *given)  # type: ignore[no-untyped-call]
-        return (
-            None,
-            of_x,
-            of_kernels,
-            None if ctx.bias is None else torch.zeros_like(ctx.bias),
-            *of_norm,
-        )
+        return None, *_BlockSlope.apply(ctx.how, ctx.has_bias, *given)  # type: ignore[no-untyped-call]
 
 
 class _BlockSlope(Function):
-    """The gradient in x, the kernels, and batch norm's scale and shift."""
+    """The gradient in x, the kernels and bias, and batch norm's scale and shift."""
 
     @staticmethod
-    def forward(ctx: Any, how: _How, *given: Any) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, how: _How, has_bias: bool, *given: Any) -> tuple[Tensor | None, ...]:
         mean, rstd, y, at, g_y, g_z, x, kernels, scale, z = given
         g_normed = how.maxima_slope(aten.threshold_backward(g_y, y, 0), z, at)
         g, g_scale, g_shift = aten.native_batch_norm_backward(
@@ -166,7 +160,7 @@ class _BlockSlope(Function):
         )
         if g_z is not None:
             g += g_z
-        found = how.convolution_slopes(g, x, kernels, ctx.needs_input_grad[7], True)
+        found = how.convolution_slopes(g, x, kernels, (ctx.needs_input_grad[8], True, has_bias))
         ctx.how = how
         ctx.save_for_backward(*given, g_normed, g, g_scale, g_shift)
         return *found, g_scale, g_shift
@@ -174,18 +168,19 @@ class _BlockSlope(Function):
     @staticmethod
     def backward(ctx: Any, *along: Any) -> Any:
         """What comes along with each of the gradients, taken back to what they are of."""
-        still, given = (None,) * 5, ctx.saved_tensors[:10]
+        still, given = (None,) * 6, ctx.saved_tensors[:10]
         if torch.is_grad_enabled():
             return *still, *_differentiably(ctx.how, given, along)
         mean, rstd, y, at, _, g_z, x, kernels, scale, z = given
         g_normed, g, g_scale, g_shift = ctx.saved_tensors[10:]
-        v_x, v_kernels, v_scale, v_shift = along
+        # Batch norm takes a bias away, so its gradient is 0 whatever the rest is.
+        v_x, v_kernels, _, v_scale, v_shift = along
         v = ctx.how.convolved(x, v_kernels)
         in_x = in_kernels = None
         if v_x is not None:
             v += ctx.how.convolved(v_x, kernels)
-            in_x = ctx.how.convolution_slopes(g, x, v_kernels, True, False)[0]
-            in_kernels = ctx.how.convolution_slopes(g, v_x, kernels, False, True)[1]
+            in_x = ctx.how.convolution_slopes(g, x, v_kernels, (True, False, False))[0]
+            in_kernels = ctx.how.convolution_slopes(g, v_x, kernels, (False, True, False))[1]
         rows = [each.movedim(1, -1).flatten(0, -2) for each in (g_normed, z, v)]
         numbers = (scale, mean, rstd, g_scale, g_shift, v_scale, v_shift)
         in_rows = batch_norm_curve(*rows, numbers=numbers, small=True)
@@ -207,7 +202,7 @@ def _differentiably(
     g_normed = how.maxima_slope(g_y * (y > 0), z, at)
     g, g_scale, g_shift = normalised_slope(g_normed, z, scale, mean, rstd)
     g = g if g_z is None else g + g_z
-    slopes = how.convolution_slopes(g, x, kernels, x.requires_grad, True)
+    slopes = how.convolution_slopes(g, x, kernels, (x.requires_grad, True, along[2] is not None))
     told = [
         (s, v) for s, v in zip((*slopes, g_scale, g_shift), along, strict=True) if s is not None
     ]
