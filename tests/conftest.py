@@ -1,4 +1,4 @@
-"""What tests of all parts share.
+"""What tests of all parts share, and the order of their files.
 
 The ``autometa`` command in this process, a folder with things to give it, sound and bad, and a Ray
 for searches.
@@ -35,6 +35,40 @@ test: {tasks: 20}
 baseline: {learner: maml, backbone: mlp}
 resources: {concurrency: 1}
 """
+
+LONGEST = (
+    "test_killed",
+    "test_cohorts",
+    "test_supernet_study",
+    "test_population",
+    "test_study_runs",
+    "test_cli",
+    "test_workers",
+    "test_dashboard",
+    "test_library",
+    "test_library_pages",
+    "test_tutorial",
+    "test_warm_start",
+    "test_fidelity",
+    "test_packing",
+    "test_selection",
+    "test_look",
+    "test_resume",
+    "test_pick",
+    "test_postgresql",
+    "test_doctor",
+    "test_cli_errors",
+    "test_cli_storages",
+)
+"""The files that take longest; begun last, one of them would keep one worker at work alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: in this order workers take them, and so end at the same time."""
+    if gone := set(LONGEST) - {path.stem for path in Path(__file__).parent.rglob("test_*.py")}:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that aren't there: {gone}")
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @dataclass(frozen=True)
