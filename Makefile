@@ -23,7 +23,7 @@ search: install  ## Search on the embedded data set, in ten minutes on two cores
 	$(BIN)/autometa search search_spaces/quickstart.yaml --out $(OUT)
 
 test: install  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install  ## Check style and formatting
 	$(BIN)/ruff check .

@@ -329,11 +329,11 @@ def test_what_a_format_would_lose_must_be_agreed_to(
     assert ended.out == "half: half\nuse it: see half/README.md; pip install 'half>=2'\n"
 
 
-def test_a_search_learns_from_an_earlier_one(searched: tuple[Path, str], place: Path) -> None:
-    shown = in_a_process(
-        "search", "small.yaml", "--warm-start", str(searched[0]), "--dry-run", cwd=place
-    )
-    assert "warm start: 3 trials of study" in shown.stdout
+def test_a_search_learns_from_an_earlier_one(
+    autometa: Command, searched: tuple[Path, str], place: Path
+) -> None:
+    shown = autometa("search", "small.yaml", "--warm-start", searched[0], "--dry-run")
+    assert "warm start: 3 trials of study" in shown.out
     warm = ("small.yaml", "--warm-start", str(searched[0]), "--out", "warm")
     ended = in_a_process("search", *warm, "--json", cwd=place)
     assert ended.returncode == 0, ended.stderr

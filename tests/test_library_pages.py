@@ -19,7 +19,8 @@ import os, runpy, sys
 from autometa.search.cluster import QUIET
 os.environ.update(QUIET)
 import ray
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+ray.init(num_cpus=1, **quiet, _system_config={"num_workers_soft_limit": 4})
 for path in sys.argv[1:]:
     runpy.run_path(path, run_name="__main__")
 """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +30,6 @@ def small_in() -> Callable[..., StudyConfig]:
         return parse_config(merged(SMALL | {"out": str(place / "study")}, over))
 
     return make
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """One Ray for a module's studies, with four logical CPUs and one logical GPU."""
-    import ray
-
-    from autometa.search.cluster import QUIET
-
-    os.environ.update(QUIET)
-    ray.init(
-        num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
-    yield
-    ray.shutdown()
 
 
 def autometa(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

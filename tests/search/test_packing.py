@@ -74,9 +74,11 @@ def test_without_a_gpu_nothing_is_measured(small: Make) -> None:
     assert gpu_need(planned.spec(costliest(planned.space))) is None
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("wide_ray_here")
 def test_auto_gives_a_whole_one_of_ray_s_gpus_that_torch_does_not_see(small: Make) -> None:
-    config, events = small(resources={"gpus_per_trial": "auto"}), list[Event]()
+    # Each task on a GPU has a process of its own: the fewer the sooner.
+    over = {"resources": {"gpus_per_trial": "auto"}, "finalists": {"count": 1, "seeds": 1}}
+    config, events = small(**over, baseline=None), list[Event]()
     folder = run.search(config, events.append)
     (started,) = (event for event in events if isinstance(event, SearchStarted))
     assert started.config.resources.gpus_per_trial == 1.0

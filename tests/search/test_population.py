@@ -27,7 +27,7 @@ from autometa.errors import ConfigError
 from autometa.export.bundle import describe
 from autometa.report.candidates import hyper_texts
 from autometa.search import run
-from autometa.search.events import Interrupted, Observer, TrialStarted, ignore
+from autometa.search.events import Interrupted, TrialStarted
 from autometa.search.plan import spec_of
 from autometa.search.population import CUT_AT, REPLACES, HeirSampler, heritage, perturbed
 from autometa.search.schedulers import NOBODY, Stand, make_scheduler
@@ -139,23 +139,29 @@ POPULATION = {
     "space": {"learners": {"maml": {"meta_lr": {"low": 1e-4, "high": 0.03}}}},
     "budget": {"trials": 18, "iterations": 20},
     "scheduler": {"name": "pbt", "grace": 4, "share": 0.5},
+    "finalists": {"count": 1, "seeds": 1},
 }
 
 
-def search(config: StudyConfig, observer: Observer = ignore) -> list[Any]:
-    run.search(config, observer)
-    return rows_of(load_optuna_study(config))
+@pytest.fixture(scope="module")
+def whole(
+    small_in: Make, tmp_path_factory: pytest.TempPathFactory, wide_ray_here: None
+) -> StudyConfig:
+    """A search that nothing happened to, to be read."""
+    config = small_in(tmp_path_factory.mktemp("population"), **POPULATION)
+    run.search(config)
+    return config
 
 
-@pytest.mark.usefixtures("ray_here")
 class TestSearch:
     """Whole searches on real Ray."""
 
     pytestmark = RAY_WARNINGS
 
-    def test_an_heir_is_what_its_whole_course_trains(self, small: Make, tmp_path: Path) -> None:
-        config = small(**POPULATION)
-        rows = search(config)
+    def test_an_heir_is_what_its_whole_course_trains(
+        self, whole: StudyConfig, tmp_path: Path
+    ) -> None:
+        config, rows = whole, rows_of(load_optuna_study(whole))
         assert len(rows) == 18
         assert {row.end for row in rows} == {COMPLETE, PRUNED}
         heirs = [row for row in rows if row.candidate.get("earlier")]
@@ -167,8 +173,8 @@ class TestSearch:
             assert min(row.curve) == row.candidate["earlier"][-1][0] + 4
         for row in ended[:2]:
             spec = spec_of(config, row.candidate)
-            whole = TrialSpec(**(vars(spec) | {"start": None}))
-            train_to_end(whole, tmp_path / "whole.pt")
+            alone = TrialSpec(**(vars(spec) | {"start": None}))
+            train_to_end(alone, tmp_path / "whole.pt")
             expected = load_params(tmp_path / "whole.pt")
             found = load_params(config.folder / "checkpoints" / f"{row.name}.pt")
             assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -177,7 +183,7 @@ class TestSearch:
         check_told(config)
 
     def test_a_search_that_was_stopped_goes_on_as_if_it_had_not(
-        self, small: Make, small_in: Make, tmp_path: Path
+        self, small: Make, whole: StudyConfig
     ) -> None:
         begun = [0]
 
@@ -186,14 +192,13 @@ class TestSearch:
             if begun[0] == 9:
                 raise KeyboardInterrupt
 
-        config = small(**POPULATION)
+        config = small(**POPULATION, baseline=None)
         with pytest.raises(Interrupted):
             run.search(config, stop)
         run.resume(config.folder)
-        resumed = rows_of(load_optuna_study(config))
-        whole = search(small_in(tmp_path / "whole", **POPULATION))
-        assert [row.params for row in resumed] == [row.params for row in whole]
-        assert [row.curve for row in resumed] == [row.curve for row in whole]
+        resumed, expected = (rows_of(load_optuna_study(each)) for each in (config, whole))
+        assert [row.params for row in resumed] == [row.params for row in expected]
+        assert [row.curve for row in resumed] == [row.curve for row in expected]
 
 
 def check_told(config: StudyConfig) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,18 +31,37 @@ def rows(config: StudyConfig) -> list[Any]:
     return rows_of(load_optuna_study(config))
 
 
-def test_a_search_from_configuration_to_result(small: Make) -> None:
-    config, events = small(), list[Event]()
-    folder = run.search(config, events.append)
-    trials = rows(config)
+@dataclass(frozen=True)
+class Searched:
+    """A study that a search has ended, with what it told meanwhile."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    events: list[Event]
+
+
+@pytest.fixture(scope="module")
+def searched(small_in: Make, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Searched:
+    """To be read; what changes a study has a copy."""
+    config, events = small_in(tmp_path_factory.mktemp("searched")), list[Event]()
+    return Searched(config, run.search(config, events.append), events)
+
+
+@pytest.fixture
+def copied(searched: Searched, tmp_path: Path) -> StudyFolder:
+    return StudyFolder(shutil.copytree(searched.folder.path, tmp_path / "study"))
+
+
+def test_a_search_from_configuration_to_result(searched: Searched) -> None:
+    config, trials = searched.config, rows(searched.config)
     assert len(trials) == config.budget.trials
     assert {t.end for t in trials} <= {COMPLETE, PRUNED}
     assert {t.end for t in trials} == {COMPLETE, PRUNED}, "early stopping must be visible"
     for trial in trials:
         assert trial.iteration == (24 if trial.end == COMPLETE else max(trial.curve))
         assert all(math.isfinite(score) for score in trial.curve.values())
-    check_result(folder, trials)
-    check_events(events, config)
+    check_result(searched.folder, trials)
+    check_events(searched.events, config)
 
 
 def check_result(folder: StudyFolder, trials: list[Any]) -> None:
@@ -68,34 +90,19 @@ def check_events(events: list[Event], config: StudyConfig) -> None:
     assert list(dict.fromkeys(titles))[-2:] == ["meta-test", "a closer look"]
 
 
-def test_two_runs_with_one_worker_are_identical(small: Make, tmp_path: Any) -> None:
-    seen = []
-    for name in ("a", "b"):
-        config = small(out=str(tmp_path / name), finalists={"count": 1, "seeds": 1})
-        run.search(config)
-        seen.append([(t.params, t.curve, t.end) for t in rows(config)])
-    assert seen[0] == seen[1]
-
-
-def test_a_trial_is_the_same_with_four_workers(small: Make, tmp_path: Any) -> None:
-    """Proposals may differ with what is known when; the training of a candidate may not."""
-    curves = []
-    for workers in (1, 4):
-        config = small(
-            out=str(tmp_path / str(workers)),
-            sampler={"name": "random"},
-            scheduler={"name": "none"},
-            resources={"concurrency": workers},
-            finalists={"count": 1, "seeds": 1},
-        )
-        run.search(config)
-        curves.append({t.number: (t.params, t.curve) for t in rows(config)})
-    assert curves[0] == curves[1]
+def test_two_runs_with_one_worker_are_identical(searched: Searched, small: Make) -> None:
+    config = small(finalists={"count": 1, "seeds": 1}, baseline=None)
+    run.search(config)
+    first, second = (
+        [(t.params, t.curve, t.end) for t in rows(each)] for each in (searched.config, config)
+    )
+    assert first == second
 
 
 def test_diverging_trials_end_as_such_and_the_search_goes_on(small: Make) -> None:
     space = {"learners": {"maml": {"inner_steps": 5, "inner_lr": {"low": 1e-3, "high": 1e4}}}}
-    config = small(space=space, scheduler={"name": "none"}, sampler={"name": "random"})
+    over = {"scheduler": {"name": "none"}, "sampler": {"name": "random"}}
+    config = small(space=space, **over, finalists={"count": 1, "seeds": 1}, baseline=None)
     run.search(config)
     ends = [t.end for t in rows(config)]
     assert len(ends) == config.budget.trials
@@ -118,7 +125,8 @@ def test_a_failing_trial_says_why(small: Make, monkeypatch: pytest.MonkeyPatch) 
 
 def test_limits_are_honoured_before_a_trial_starts(small: Make) -> None:
     limits, budget = {"max_parameters": 100}, {"trials": 10, "iterations": 4}
-    config = small(space={"limits": limits}, budget=budget, finalists={"count": 1, "seeds": 1})
+    finalists = {"count": 1, "seeds": 1}
+    config = small(space={"limits": limits}, budget=budget, finalists=finalists, baseline=None)
     events = list[Event]()
     run.search(config, events.append)
     rejected = [e for e in events if isinstance(e, TrialEnded) and e.end == "rejected"]
@@ -132,21 +140,6 @@ def test_limits_are_honoured_before_a_trial_starts(small: Make) -> None:
 def test_limits_that_nothing_meets_are_refused(small: Make) -> None:
     config = small(space={"limits": {"max_parameters": 1}})
     with pytest.raises(ConfigError, match=r"space\.limits refuse .* has 40 parameters"):
-        run.search(config)
-    assert not config.folder.exists()
-
-
-def test_gpu_fractions_are_scheduled(small: Make) -> None:
-    """A quarter of Ray's one logical GPU each: four trials run at a time, and no more."""
-    resources = {"concurrency": 8, "gpus_per_trial": 0.25, "cpus_per_trial": 0.5}
-    config, events = small(resources=resources, scheduler={"name": "none"}), list[Event]()
-    run.search(config, events.append)
-    assert len(rows(config)) == config.budget.trials
-
-
-def test_more_gpus_than_there_are_is_refused(small: Make) -> None:
-    config = small(resources={"gpus_per_trial": 2})
-    with pytest.raises(ConfigError, match="gpus_per_trial is 2, but Ray has 1 GPUs"):
         run.search(config)
     assert not config.folder.exists()
 
@@ -172,20 +165,16 @@ def test_an_existing_folder_is_refused_and_left_alone(small: Make) -> None:
     assert [p.name for p in config.folder.iterdir()] == ["mine.txt"]
 
 
-def test_a_finished_study_is_resumed_to_the_same_result(small: Make) -> None:
-    config = small()
-    folder = run.search(config)
-    before, trials = folder.result.read_text(), rows(config)
-    run.resume(config.folder)
-    assert folder.result.read_text() == before
-    assert rows(config) == trials
+def test_a_finished_study_is_resumed_to_the_same_result(copied: StudyFolder) -> None:
+    before, trials = copied.result.read_text(), rows(copied.config())
+    run.resume(copied.path)
+    assert copied.result.read_text() == before
+    assert rows(copied.config()) == trials
 
 
-def test_changed_data_are_not_mixed(small: Make) -> None:
-    config = small()
-    folder = run.search(config)
-    manifest = folder.path / "study.yaml"
+def test_changed_data_are_not_mixed(copied: StudyFolder) -> None:
+    manifest = copied.path / "study.yaml"
     text = manifest.read_text()
     manifest.write_text(text.replace("fingerprint: ", "fingerprint: 0"))
     with pytest.raises(StudyError, match="have changed since it was begun"):
-        run.resume(config.folder)
+        run.resume(copied.path)

@@ -315,7 +315,7 @@ def test_a_search_that_was_killed_proposes_as_one_that_was_not(tmp_path: Path) -
     assert shares(resumed) == shares(whole)
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("wide_ray_here")
 def test_a_warm_search_goes_on_without_the_earlier_folders(small: Make, tmp_path: Path) -> None:
     """On real Ray: interrupted and resumed it is the search that nothing happened to."""
     earlier = small(out=str(tmp_path / "earlier"))
@@ -323,6 +323,7 @@ def test_a_warm_search_goes_on_without_the_earlier_folders(small: Make, tmp_path
     options: dict[str, Any] = {
         "warm_start": [str(earlier.folder)],
         "finalists": {"count": 1, "seeds": 1},
+        "baseline": None,
     }
     whole = small(out=str(tmp_path / "whole"), **options)
     run.search(whole)

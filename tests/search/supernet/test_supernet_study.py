@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from autometa.config import StudyConfig, parse_config
 from autometa.engine import checkpoint as checkpoints
 from autometa.errors import ConfigError
 from autometa.search import run
-from autometa.search.events import Event, Phase, TrialStarted
+from autometa.search.events import Event, Phase, SearchStarted, TrialStarted
 from autometa.search.folder import StudyFolder
 from autometa.search.study import load_optuna_study, rows_of
 from autometa.search.supernet.slices import sliced
@@ -69,9 +70,25 @@ def curves(config: StudyConfig) -> list[Any]:
     return [(t.params, t.candidate, t.curve) for t in rows_of(load_optuna_study(config))]
 
 
-def test_a_study_begins_with_what_its_supernet_ranks_best(shared: Make) -> None:
-    config, events = shared(), list[Event]()
-    folder = run.search(config, events.append)
+@dataclass(frozen=True)
+class Searched:
+    """A study that a search has ended, with what it told meanwhile."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    events: list[Event]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Searched:
+    """A search that nothing happened to, to be read."""
+    place = tmp_path_factory.mktemp("shared")
+    config, events = parse_config(GLYPHS | {"out": str(place / "study")}), list[Event]()
+    return Searched(config, run.search(config, events.append), events)
+
+
+def test_a_study_begins_with_what_its_supernet_ranks_best(whole: Searched) -> None:
+    config = whole.config
     networks = ranking(config)
     assert len({json.dumps(each["architecture"], sort_keys=True) for each in networks}) == 12
     best = sorted(networks, key=lambda each: -each["score"])[:2]
@@ -80,8 +97,8 @@ def test_a_study_begins_with_what_its_supernet_ranks_best(shared: Make) -> None:
     assert [t.candidate["architecture"] for t in trials[:2]] == [b["architecture"] for b in best]
     assert trials[0].params["protonet.meta_lr"] != trials[1].params["protonet.meta_lr"]
     assert all(trial.candidate["parameters"] <= 12000 for trial in trials)
-    check_inheritance(config, folder, trials)
-    check_phases(events)
+    check_inheritance(config, whole.folder, trials)
+    check_phases(whole.events)
 
 
 def check_inheritance(config: StudyConfig, folder: StudyFolder, trials: list[Any]) -> None:
@@ -106,8 +123,11 @@ def check_phases(events: list[Event]) -> None:
     told = [(e.title, e.done, e.total) for e in events if isinstance(e, Phase)]
     assert [t for t in told if t[0] == "super-net"] == [("super-net", i, 6) for i in range(7)]
     assert [t for t in told if t[0] == "ranking"] == [("ranking", 0, 12), ("ranking", 12, 12)]
-    first_trial = next(i for i, e in enumerate(events) if isinstance(e, TrialStarted))
-    before = {e.title for e in events[:first_trial] if isinstance(e, Phase)}
+    begun, first_trial = (
+        next(i for i, e in enumerate(events) if isinstance(e, kind))
+        for kind in (SearchStarted, TrialStarted)
+    )
+    before = {e.title for e in events[begun:first_trial] if isinstance(e, Phase)}
     assert before == {"super-net", "ranking"}
 
 
@@ -141,10 +161,8 @@ class Stop(Exception):  # noqa: N818
 
 @pytest.mark.parametrize(("title", "done"), [("super-net", 3), ("ranking", 12)])
 def test_a_stopped_phase_goes_on_to_the_same_trials(
-    shared: Make, tmp_path: Path, title: str, done: int
+    shared: Make, whole: Searched, title: str, done: int
 ) -> None:
-    whole = shared(out=str(tmp_path / "whole"))
-    run.search(whole)
     config = shared()
 
     def stop(event: Event) -> None:
@@ -154,8 +172,8 @@ def test_a_stopped_phase_goes_on_to_the_same_trials(
     with pytest.raises(Stop):
         run.search(config, stop)
     run.resume(config.folder)
-    assert curves(config) == curves(whole)
-    assert ranking(config) == ranking(whole)
+    assert curves(config) == curves(whole.config)
+    assert ranking(config) == ranking(whole.config)
 
 
 def test_a_space_with_fewer_networks_than_candidates_is_ranked_whole(shared: Make) -> None:
