@@ -78,7 +78,7 @@ class Cluster:
         """
         try:
             self._begun.result()
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of any class: Ray raises it bare when its start takes long
             address = self._config.address
             where = f"at address {address!r} " if address else ""
             reason = str(error).strip().splitlines()[0]
