@@ -99,7 +99,7 @@ class _How(NamedTuple):
     pool: tuple[Any, ...]
 
     def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return laid_out(torch.conv2d(x, weight, bias, *self.conv))
+        return torch.conv2d(x, weight, bias, *self.conv)
 
     def convolution_slopes(
         self, g: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]
@@ -128,7 +128,7 @@ class _Block(Function):
     @staticmethod
     def forward(ctx: Any, how: _How, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         kernels, bias, scale, shift = weights
-        z = how.convolved(x, kernels, bias)
+        z = laid_out(how.convolved(x, kernels, bias))
         normed, mean, rstd = torch.native_batch_norm(
             z, scale, shift, None, None, True, 0.0, EPSILON
         )

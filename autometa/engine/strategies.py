@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autometa.engine.convolutions import BatchedConvolutions
 from autometa.episodes.task import Task
@@ -36,6 +37,9 @@ RECORDABLE = ("loop", VMAP, STREAMS)
 MOST_STREAMS = 16
 LARGE_INPUT = 3 * 48 * 48
 """Numbers of an input."""
+
+_spare: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()
+"""Copies of modules that no thread uses now: to copy takes as long as some layers do."""
 
 Results = dict[str, Tensor]
 PerTask = Callable[[Learner[Any], Task, Tensor], tuple[Results, ...]]
@@ -178,18 +182,24 @@ def _threads(
         return [function(learner, *task) for task in tasks]
 
     def share(worker: int) -> list[tuple[Results, ...]]:
-        own = _own_skeleton(learner)
-        return [function(own, *task) for task in tasks[worker::workers]]
+        with _own_skeleton(learner) as own:
+            return [function(own, *task) for task in tasks[worker::workers]]
 
     with _one_thread_each(), ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
         shares = list(pool.map(share, range(workers)))
     return [shares[i % workers][i // workers] for i in range(len(tasks))]
 
 
-def _own_skeleton(learner: Learner[Any]) -> Learner[Any]:
-    """A copy for another thread: ``functional_call`` swaps a module's parameters in place."""
-    module = copy.deepcopy(learner.encoder.module)
-    return replace(learner, encoder=replace(learner.encoder, module=module))
+@contextmanager
+def _own_skeleton(learner: Learner[Any]) -> Iterator[Learner[Any]]:
+    """With a copy for another thread: ``functional_call`` swaps a module's parameters in place."""
+    module = learner.encoder.module
+    spare = _spare.setdefault(module, [])
+    own = spare.pop() if spare else copy.deepcopy(module)
+    try:
+        yield replace(learner, encoder=replace(learner.encoder, module=own))
+    finally:
+        spare.append(own)
 
 
 def _one_thread() -> None:

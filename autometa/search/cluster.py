@@ -81,7 +81,7 @@ class Cluster:
         except Exception as error:  # of any class: Ray raises it bare when its start takes long
             address = self._config.address
             where = f"at address {address!r} " if address else ""
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StudyError(f"Ray {where}can't be reached or started: {reason}") from None
         check_resources(self._config.resources)
         dashboard = _dashboard()
