@@ -6,7 +6,8 @@ An iteration is the gradient over a batch of tasks and a step of SGD (with Adam 
 be compared: its first step goes by the sign of gradients that are rounding errors). All run in turn
 in one process, on a GPU if there is one (multiplying in float32), else on all cores, and with glibc
 told to keep its memory as in a search on such images, which helps everyone; what is told is the
-median of several rounds. The
+median of several rounds. On a CPU learn2learn also runs in processes before and after, whose memory
+is as it comes: so it is in a loop of one's own. The
 losses of the first two iterations must agree, in float64 and on two of the tasks, or it ends with
 an error. The last column is what share of the machine's own matrix products' speed the iteration's
 operations come to. The table is written to OUT (a Markdown file) as well.
@@ -23,6 +24,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -57,7 +59,8 @@ SIDE = 4096 if ON_GPU else 1024
 RELEASES = (peers.LEARN2LEARN, peers.HIGHER, peers.TORCHOPT)
 FOREVER = 10**18
 """Iterations in all, so that no schedule moves."""
-CELL, OPERATIONS = "--cell", "operations"
+CELL, PLAIN, OPERATIONS = "--cell", "--plain", "operations"
+COLUMNS = {name: name for name in PEERS} | ({} if ON_GPU else {PLAIN: "learn2learn, plain memory"})
 UNTIMED = {"ours": BEFORE_RECORDING + 1 if ON_GPU else 1}
 """On a GPU ours is recorded at first."""
 
@@ -202,20 +205,35 @@ def measured(cell: Cell) -> dict[str, float]:
 def apart(index: int, cell: Cell) -> dict[str, float]:
     """:func:`measured` by a process that keeps its memory as a trial on such images does.
 
-    Raises:
-        SystemExit: It failed.
+    And learn2learn alone by processes before and after it whose memory is as it comes.
     """
     kept = kept_memory(torch.get_num_threads(), cell.image)
-    command = [sys.executable, "-m", "benchmarks.speed", CELL, str(index)]
-    done = subprocess.run(command, env=os.environ | kept, stdout=subprocess.PIPE, check=False)
+    plain = [_child(index, PLAIN, {})]
+    found = _child(index, CELL, kept)
+    plain.append(_child(index, PLAIN, {}))
+    if plain[0]:
+        found[PLAIN] = mean(each["learn2learn"] for each in plain)
+    return found
+
+
+def _child(index: int, what: str, told: dict[str, str]) -> dict[str, float]:
+    others = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    command = [sys.executable, "-m", "benchmarks.speed", what, str(index)]
+    done = subprocess.run(command, env=others | told, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     return dict(json.loads(done.stdout))
 
 
+def alone(cell: Cell) -> dict[str, float]:
+    """Seconds of learn2learn, where it has the method."""
+    steps = steps_of(cell, torch.float32)
+    return seconds({name: step for name, step in steps.items() if name == "learn2learn"})
+
+
 def line(cell: Cell, found: dict[str, float], fastest: float) -> list[str]:
     took = found["ours"]
-    ratios = [f"{found[name] / took:.2f} ×" if name in found else "" for name in PEERS]
+    ratios = [f"{found[name] / took:.2f} ×" if name in found else "" for name in COLUMNS]
     share = f"{100 * found[OPERATIONS] / took / fastest:.0f} %"
     return [*cell.told, f"{1000 * took:,.0f}", *ratios, share]
 
@@ -223,7 +241,7 @@ def line(cell: Cell, found: dict[str, float], fastest: float) -> list[str]:
 def main(out: Path | None) -> None:
     fastest = peak()
     columns = "method, network, images, shots, tasks, steps, ms an iteration"
-    table = Table([*columns.split(", "), *PEERS, "of the peak"])
+    table = Table([*columns.split(", "), *COLUMNS.values(), "of the peak"])
     for index, cell in enumerate(cells()):
         table.add(line(cell, measured(cell) if ON_GPU else apart(index, cell), fastest))
     releases = [each for each in RELEASES if each.partition("-")[0] in PEERS]
@@ -239,7 +257,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     set_precision(FLOAT32)
     peers.install(() if ON_GPU else peers.OTHERS)
-    if sys.argv[1:2] == [CELL]:
-        print(json.dumps(measured(list(cells())[int(sys.argv[2])])))
+    if sys.argv[1:2] in ([CELL], [PLAIN]):
+        what = {CELL: measured, PLAIN: alone}[sys.argv[1]]
+        print(json.dumps(what(list(cells())[int(sys.argv[2])])))
     else:
         main(Path(sys.argv[1]) if sys.argv[1:] else None)
