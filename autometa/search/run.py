@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from autometa.config import StudyConfig, parse_config
+from autometa.engine.precision import set_precision
 from autometa.episodes.progress import listening
 from autometa.errors import StudyError
 from autometa.search.cluster import Cluster
@@ -63,7 +64,12 @@ def search(
 
 
 def prepared(config: StudyConfig, observer: Observer) -> Plan:
-    """The plan of a study; whoever watches sees how far its data are."""
+    """The plan of a study; whoever watches sees how far its data are.
+
+    From then on this process, which times candidates if the study limits that, is as exact as
+    those of the trials.
+    """
+    set_precision(config.resources.precision)
     name = config.data.name
     with listening(lambda done, total: observer(Phase("data", done, total, name))):
         return plan(config)
