@@ -99,7 +99,6 @@ BEGIN: dict[str, Callable[[TrialSpec, Path, Path], object]] = {
 """All that train or score what they build."""
 ONLY_BUILD = {
     "trial.training.course_of",
-    "export.bundle.write_bundle",
     "export.formats.base.Winner",
     "bench.learners._images_per_iteration",
     "bench.learners._measurements",
