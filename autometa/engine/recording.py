@@ -33,7 +33,7 @@ class Recording:
     inputs: list[Tensor]
     outputs: list[Tensor]
     structure: TreeSpec
-    """Of what the outputs are the leaves of."""
+    """Whose leaves the outputs are."""
 
     def replay(self, given: list[Tensor]) -> Any:
         """The result for other inputs, as tensors that no replay changes any more."""
