@@ -18,6 +18,7 @@ from autometa.search.plan import Plan, plan
 from autometa.search.study import (
     counted,
     create_study,
+    known_storage,
     load_optuna_study,
     rows_of,
     storage_of,
@@ -59,7 +60,7 @@ def search(
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        drive(planned, folder, study, observer, links)
+        drive(planned, folder, study, storage, observer, links)
     return folder
 
 
@@ -104,7 +105,8 @@ def _resumed(
     if storage:
         config = parse_config(config.model_dump(mode="json") | {"storage": storage})
     try:
-        study = load_optuna_study(config)
+        opened = known_storage(config)
+        study = load_optuna_study(config, opened)
     except StudyError:
         if config.storage is not None or not home.untouched():
             raise
@@ -117,7 +119,8 @@ def _resumed(
             "its scores can't be continued; start a new study"
         )
     if study is None:
-        study = create_study(config, storage_of(config), planned.direction)
+        opened = storage_of(config)
+        study = create_study(config, opened, planned.direction)
     ended = home.read_result() is not None and home.insight.exists()
     if ended:  # at most its bundle and report are missing
         known = tuple(rows_of(study))
@@ -126,5 +129,5 @@ def _resumed(
     with home.lock(), Cluster(planned.config, dashboard) as cluster:
         from autometa.search.drive import drive
 
-        drive(planned, home, study, observer, cluster.wait())
+        drive(planned, home, study, opened, observer, cluster.wait())
     return home
