@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -175,6 +176,8 @@ def load_study(folder: str | Path, storage: str | None = None) -> StudyView:
 def load_bundle(folder: str | Path, **options: Any) -> Any:
     """The learner in an exported bundle, as the bundle's own ``load`` gives it.
 
+    From then on this process multiplies as exactly on a GPU as the study did.
+
     Raises:
         BundleError: There is no bundle, or it is damaged.
     """
@@ -191,9 +194,19 @@ def load_bundle(folder: str | Path, **options: Any) -> Any:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        _set_precision(path)
         return module.load(**options)
     except (ImportError, SyntaxError, AttributeError, NameError, OSError, ValueError) as error:
         raise BundleError(f"the bundle {str(folder)!r} is damaged: {error}") from None
+
+
+def _set_precision(bundle: Path) -> None:
+    from autometa.trial import TrialSpec, set_precision
+
+    results = bundle / "results.json"
+    told = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    entry = told.get("picked") or told.get("winner") or {}
+    set_precision(entry.get("spec", {}).get("precision", TrialSpec.precision))
 
 
 def adapt(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from test_docs import commands
 
 from autometa.backbones import BACKBONES
 from autometa.cli import app
-from autometa.config import StudyConfig, field_names, load_config, shipped_spaces
+from autometa.config import field_names, load_config, shipped_spaces
 from autometa.episodes import DATASETS
 from autometa.learners import LEARNERS
 
@@ -86,14 +89,81 @@ def test_the_shell_offers_what_there_is(
     assert offered(*words) == expected
 
 
-def test_every_field_that_is_offered_can_be_set() -> None:
-    values: dict[str, Any] = StudyConfig().model_dump(mode="json")
-    for name in field_names():
-        below: Any = values
-        for part in name.split("."):
-            below = below.get(part) if below is not None else None
-        if below is not None:
-            load_config("quickstart", fields={"space.learners": ["maml"], name: below})
+# Field → a value that quickstart doesn't have.
+OTHERS: dict[str, Any] = {
+    "name": "mine",
+    "seed": 3,
+    "data.name": "omniglot",
+    "data.options": {"seed": 1},
+    "task.ways": 4,
+    "task.shots": 2,
+    "task.queries": 6,
+    "task.within_groups": True,
+    "task.train_within_groups": True,
+    "space.learners": {"maml": {}},
+    "space.backbones": {"conv4": {}},
+    "space.limits.max_parameters": 50000,
+    "space.limits.max_macs": 10000,
+    "space.limits.max_latency_ms": 2.5,
+    "objectives": ["accuracy", "macs"],
+    "budget.trials": 17,
+    "budget.time": 30.0,
+    "budget.iterations": 240,
+    "budget.trial_time": 20.0,
+    "validation.every": 20,
+    "validation.tasks": 61,
+    "validation.max_tasks": 70,
+    "supernet.learner": "matching",
+    "supernet.hyper": {"meta_batch": 2},
+    "supernet.backbone": "conv",
+    "supernet.iterations": 11,
+    "supernet.candidates": 12,
+    "supernet.tasks": 13,
+    "supernet.keep": 2,
+    "supernet.inherit": False,
+    "sampler.name": "random",
+    "sampler.startup_trials": 7,
+    "sampler.parts": {"*.inner_lr*": "cmaes"},
+    "scheduler.name": "none",
+    "scheduler.grace": 80,
+    "scheduler.reduction_factor": 2.0,
+    "scheduler.share": 0.5,
+    "finalists.count": 1,
+    "finalists.seeds": 3,
+    "finalists.tasks": 201,
+    "finalists.max_tasks": 400,
+    "test.tasks": 601,
+    "baseline.learner": "maml",
+    "baseline.backbone": "conv4",
+    "baseline.hyper": {"meta_batch": 2},
+    "resources.concurrency": 1,
+    "resources.cpus_per_trial": 2.0,
+    "resources.gpus_per_trial": "auto",
+    "resources.cohort": 2,
+    "resources.strategy": "vmap",
+    "resources.precision": "tf32",
+    "warm_start": ["trials/earlier"],
+    "storage": "sqlite:///mine.db",
+    "address": "auto",
+    "out": "elsewhere",
+}
+
+
+def test_there_is_another_value_for_every_field_that_is_offered() -> None:
+    assert list(OTHERS) == field_names()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_field_that_is_offered_can_be_set(name: str) -> None:
+    other = OTHERS[name]
+    base = ["supernet.learner=protonet"] if name.startswith("supernet.") else []
+
+    def found(assignments: list[str]) -> Any:
+        values: Any = load_config("quickstart", assignments).model_dump(mode="json")
+        return reduce(getitem, name.split("."), values)
+
+    assert found(base) != other
+    assert found([*base, f"{name}={json.dumps(other)}"]) == other
 
 
 def every(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -12,7 +12,7 @@ from autometa.engine import STRATEGIES, checkpoint
 from autometa.learners.hyper_json import to_json
 from autometa.learners.maml import MAMLHyper
 from autometa.learners.protonet import ProtoNetHyper
-from autometa.trial import TrialSpec, build_learner, load_params, run_trial, score_checkpoint
+from autometa.trial import TrialSpec, load_params, run_trial, score_checkpoint
 
 SPEC = TrialSpec(
     learner="protonet",
@@ -105,20 +105,6 @@ def test_a_strategy_that_is_told_is_used(tmp_path: Path) -> None:
         scores = [r.score for r in reports(path, replace(SPEC, strategy=strategy))]
         assert all(0 <= score <= 1 for score in scores)
         assert torch.load(path, weights_only=True)["strategy"] == strategy
-
-
-def test_a_gpu_multiplies_exactly_unless_the_trial_says_otherwise() -> None:
-    def flags() -> tuple[bool, bool]:
-        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-
-    before = flags()
-    try:
-        build_learner(replace(SPEC, precision="tf32"))
-        assert flags() == (True, True)
-        build_learner(SPEC)
-        assert flags() == (False, False)
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _tell(path: Path, **changed: Any) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from autometa.cli.common import Assignments, Seed, Space, configuration, console
 
+Tables = Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")]
 app = typer.Typer(help="Side-by-side measurements.", no_args_is_help=True)
 
 
@@ -58,13 +59,8 @@ def bench_learners(
 
     flags = {"resources.concurrency": concurrency, "seed": seed, "out": out}
     config = configuration(space, assignments, flags)
-    screen = console()
-
-    def notify(name: str, told: str) -> None:
-        screen.print(f"{name}: {told}", markup=False)
-
-    results = bench(config, notify)
-    screen.print(table(config.name, SUMMARY, summary(results)))
+    results = bench(config, lambda name, told: _say(f"{name}: {told}"))
+    console().print(table(config.name, SUMMARY, summary(results)))
     typer.echo(f"table: {config.folder / 'learners.md'}")
 
 
@@ -85,12 +81,10 @@ def bench_record(
 
     flags = {"budget.trials": trials, "resources.concurrency": concurrency, "seed": seed}
     config = configuration(space, assignments, flags | {"out": out})
-    screen = console()
 
     def notify(done: Any) -> None:
         score = f"{done.scores[-1]:.4f}" if done.scores else "none"
-        told = f"{done.number:4d} {done.candidate['learner']}: {done.end}, score {score}"
-        screen.print(told, markup=False, highlight=False)
+        _say(f"{done.number:4d} {done.candidate['learner']}: {done.end}, score {score}")
 
     found = record(config, notify)
     typer.echo(f"{len(found)} configurations: {config.folder}")
@@ -98,7 +92,7 @@ def bench_record(
 
 @app.command("search")
 def bench_search(
-    tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
+    tables: Tables,
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each method on each table.")] = 20,
     method: Annotated[
         list[str] | None, typer.Option(help="Pattern of names; default: all.")
@@ -114,26 +108,21 @@ def bench_search(
     from autometa.bench.search_table import COLUMNS, cells
     from autometa.report.listing import table
 
-    screen = console()
-
-    def notify(done: str) -> None:
-        screen.print(done, markup=False, highlight=False)
-
     rows = compare(
         tables,
         seeds=seeds,
         out=out,
         concurrency=concurrency,
-        notify=notify,
+        notify=_say,
         patterns=method or ["*"],
     )
-    screen.print(table("searches", COLUMNS, [cells(row) for row in rows]))
+    console().print(table("searches", COLUMNS, [cells(row) for row in rows]))
     typer.echo(f"table: {out / 'search.md'}")
 
 
 @app.command("warm-start")
 def bench_warm_start(
-    tables: Annotated[list[Path], typer.Argument(help="Folders of `autometa bench record`.")],
+    tables: Tables,
     seeds: Annotated[int, typer.Option(min=2, help="Searches from each start.")] = 20,
     first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first searches.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Seeds at a time.")] = 2,
@@ -150,18 +139,18 @@ def bench_warm_start(
     from autometa.bench.warm_table import COLUMNS, cells
     from autometa.report.listing import table
 
-    screen = console()
-
-    def notify(done: str) -> None:
-        screen.print(done, markup=False, highlight=False)
-
     rows = compare(
         tables,
         seeds=seeds,
         first_seed=first_seed,
         out=out,
         concurrency=concurrency,
-        notify=notify,
+        notify=_say,
     )
-    screen.print(table("trials", COLUMNS, [cells(row) for row in rows]))
+    console().print(table("trials", COLUMNS, [cells(row) for row in rows]))
     typer.echo(f"table: {out / 'warm_start.md'}")
+
+
+def _say(line: str) -> None:
+    """As it is, whatever brackets it has."""
+    console().print(line, markup=False)

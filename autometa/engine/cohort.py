@@ -88,8 +88,7 @@ def evaluate_cohort(
         ) -> Results:
             return task_scores(learner, params, batch=Task.of(tensors, ways), strategy=VMAP)
 
-        scored = parts(scores, learners, params, *drawn.tensors, key=("scores", ways))
-        found.append({name: value.clone() for name, value in scored.items()})
+        found.append(parts(scores, learners, params, *drawn.tensors, key=("scores", ways)))
     return [
         evaluation([{name: value[member] for name, value in each.items()} for each in found])
         for member in range(len(learners))
@@ -186,10 +185,10 @@ class Cohort:
 
             learners = self.learners
             key = (learners[0].stage(moment.progress), split.most, batch.ways)
-            grads, metrics = members(
+            found: tuple[Params, Results] = members(
                 one, learners, self._params, moment.noise, *batch.tensors, key=key
             )
-            return grads, {name: value.clone() for name, value in metrics.items()}
+            return found
 
         return self._sparing.run(self._every[0].recomputing() is not None, attempt)
 

@@ -66,8 +66,7 @@ def meta_evaluate(
             return task_scores(learner, params, batch=drawn, strategy=strategy)
 
         key = (learner, strategy, ways) if strategy in RECORDABLE else None
-        scored = recorder(key, scores, params, *drawn.tensors)
-        found.append({name: value.clone() for name, value in scored.items()})
+        found.append(recorder(key, scores, params, *drawn.tensors))
     return evaluation(found)
 
 

@@ -7,7 +7,7 @@ hyper-parameters. Whatever is computed is batched over it, each member's part by
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ def over_members(
     params: Params,
     *shared: Tensor,
     recorder: Recorder | None = None,
-    key: Hashable = None,
+    key: object = None,
 ) -> Any:
     """``function`` of every learner and its meta-parameters; its tensors with P first.
 
@@ -117,10 +117,7 @@ def _with(learner: Learner[Any], numbers: dict[str, Tensor]) -> Learner[Any]:
 
 
 class MemberParts(Halving):
-    """:func:`over_members` in parts of the members, where all at once take too much memory.
-
-    What it gives lasts until the next call.
-    """
+    """:func:`over_members` in parts of the members, where all at once take too much memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +129,7 @@ class MemberParts(Halving):
         learners: Sequence[Learner[Any]],
         params: Params,
         *shared: Tensor,
-        key: Hashable = None,
+        key: object = None,
     ) -> Any:
         """As :func:`over_members`.
 
@@ -154,8 +151,7 @@ class MemberParts(Halving):
         def attempt(size: int) -> Any:
             if size >= count:
                 return of(0, count)
-            # Copies, since the next part may be a replay of the same recording.
-            parts = [tree_map(torch.clone, of(start, size)) for start in range(0, count, size)]
+            parts = [of(start, size) for start in range(0, count, size)]
             return tree_map(lambda *tensors: torch.cat(tensors), *parts)
 
         return self.run(count, attempt)

@@ -60,7 +60,22 @@ class _Maxima(torch.autograd.Function):
         return tuple(each.unflatten(0, (info.batch_size, -1)) for each in found), (0, 0)
 
 
-class _Put(torch.autograd.Function):
+class _Between(torch.autograd.Function):
+    """What :class:`_Put` and :class:`_Take`, each the derivative of the other, have in common."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:3])
+        ctx.pooling = inputs[3]
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *given: Any) -> Any:
+        folded = _folded(info.batch_size, in_dims, *given[:3])
+        found = cls.apply(*folded, given[3])  # type: ignore[no-untyped-call]
+        return found.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _Put(_Between):
     """Numbers [B, C, h, w] to their places in an image that is laid out as the one pooled."""
 
     @staticmethod
@@ -71,23 +86,12 @@ class _Put(torch.autograd.Function):
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:3])
-        ctx.pooling = inputs[3]
-
-    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         found = _Take.apply(grads[0], *ctx.saved_tensors, ctx.pooling)  # type: ignore[no-untyped-call]
         return found, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> Any:
-        folded = _folded(info.batch_size, in_dims, *given[:3])
-        found = _Put.apply(*folded, given[3])  # type: ignore[no-untyped-call]
-        return found.unflatten(0, (info.batch_size, -1)), 0
 
-
-class _Take(torch.autograd.Function):
+class _Take(_Between):
     """Numbers of [B, C, H, W] from the places: [B, C, h, w]."""
 
     @staticmethod
@@ -95,20 +99,9 @@ class _Take(torch.autograd.Function):
         return numbers.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:3])
-        ctx.pooling = inputs[3]
-
-    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         found = _Put.apply(grads[0], *ctx.saved_tensors, ctx.pooling)  # type: ignore[no-untyped-call]
         return found, None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> Any:
-        folded = _folded(info.batch_size, in_dims, *given[:3])
-        found = _Take.apply(*folded, given[3])  # type: ignore[no-untyped-call]
-        return found.unflatten(0, (info.batch_size, -1)), 0
 
 
 def _folded(size: int, in_dims: tuple[int | None, ...], *given: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ def set_precision(name: str) -> None:
 
     ``tf32`` keeps 10 bits of a float32's 23. Torch does so in convolutions unless told otherwise.
     Gradients through several inner steps don't forgive it, see ``benchmarks/precision.py``.
+    Whatever begins to train or to score calls this first; what only builds doesn't.
     """
     torch.backends.cudnn.allow_tf32 = name == TF32
     torch.backends.cuda.matmul.allow_tf32 = name == TF32

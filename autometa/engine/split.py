@@ -73,16 +73,16 @@ class SplitGradient(Halving):
     def _recorded(
         self, learner: Learner[Any], params: Params, batch: Task, strategy: str, moment: Moment
     ) -> tuple[Params, dict[str, Tensor]]:
-        """Gradients that last until the next call, and metrics."""
-
         def function(params: Params, noise: Tensor, *tensors: Tensor) -> Any:
             now, tasks = Moment(moment.progress, noise), Task.of(tensors, batch.ways)
             return meta_gradient(learner, params, batch=tasks, strategy=strategy, moment=now)
 
         stage = learner.stage(moment.progress)
         key = (learner, stage, strategy, batch.ways) if strategy in RECORDABLE else None
-        grads, metrics = self._recorder(key, function, params, moment.noise, *batch.tensors)
-        return grads, {name: value.clone() for name, value in metrics.items()}
+        found: tuple[Params, dict[str, Tensor]] = self._recorder(
+            key, function, params, moment.noise, *batch.tensors
+        )
+        return found
 
 
 class SparingGradient(Sparing[SplitGradient]):

@@ -13,6 +13,8 @@ from autometa.errors import DataError, suggestion
 from .task import SPLITS, TaskSource
 
 Device = torch.device | str
+Place = Device | None
+"""Of tasks; None is where the data lie."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,7 @@ class Dataset(Protocol):
         ...
 
     def source(
-        self,
-        split: str,
-        shape: EpisodeShape,
-        *,
-        augment: str = "none",
-        device: Device | None = None,
+        self, split: str, shape: EpisodeShape, *, augment: str = "none", device: Place = None
     ) -> TaskSource:
         """The tasks of one split, on ``device`` (by default where the data lie).
 
@@ -90,9 +87,7 @@ class Dataset(Protocol):
         """
         ...
 
-    def batches(
-        self, rows: int, *, augment: str = "none", device: Device | None = None
-    ) -> TaskSource:
+    def batches(self, rows: int, *, augment: str = "none", device: Place = None) -> TaskSource:
         """Batches of all meta-training classes at once, for supervised pretraining.
 
         Each is a task without a support set, whose ``rows`` queries are labelled by the number of

@@ -24,7 +24,7 @@ from torch import Tensor
 from autometa.errors import DataError
 
 from .augment import AUGMENTATIONS
-from .dataset import Device, EpisodeShape, check_split
+from .dataset import Device, EpisodeShape, Place, check_split
 from .task import SPLITS, Task, stream
 from .yielded import same, task_of, tensors, unlike
 
@@ -117,12 +117,7 @@ class FunctionDataset:
         return ()
 
     def source(
-        self,
-        split: str,
-        shape: EpisodeShape,
-        *,
-        augment: str = "none",
-        device: Device | None = None,
+        self, split: str, shape: EpisodeShape, *, augment: str = "none", device: Place = None
     ) -> FunctionSource:
         """The tasks of one split.
 
@@ -144,9 +139,7 @@ class FunctionDataset:
         source.check(self.examples[split])
         return source
 
-    def batches(
-        self, rows: int, *, augment: str = "none", device: Device | None = None
-    ) -> FunctionSource:
+    def batches(self, rows: int, *, augment: str = "none", device: Place = None) -> FunctionSource:
         """Refused: a label means something within its task only.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from autometa.errors import DataError, suggestion
 
 from .augment import AUGMENTATIONS
-from .dataset import Device, EpisodeShape, check_split
+from .dataset import Device, EpisodeShape, Place, check_split
 from .sampler import ClassBatches, EpisodeSampler, ImageSplit
 from .task import SPLITS
 
@@ -86,12 +86,7 @@ class ImageDataset:
         return self.splits[split].classes
 
     def source(
-        self,
-        split: str,
-        shape: EpisodeShape,
-        *,
-        augment: str = "none",
-        device: Device | None = None,
+        self, split: str, shape: EpisodeShape, *, augment: str = "none", device: Place = None
     ) -> EpisodeSampler:
         """Episodes of one split, on ``device`` (by default where the images lie).
 
@@ -106,9 +101,7 @@ class ImageDataset:
         part = part if device is None else part.to(device)
         return EpisodeSampler(part, shape, augment=augment, padding=self.padding)
 
-    def batches(
-        self, rows: int, *, augment: str = "none", device: Device | None = None
-    ) -> ClassBatches:
+    def batches(self, rows: int, *, augment: str = "none", device: Place = None) -> ClassBatches:
         """Batches of images of all classes of the train split, labelled by class.
 
         Raises:

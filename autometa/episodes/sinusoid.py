@@ -21,7 +21,7 @@ from torch import Tensor
 
 from autometa.errors import DataError
 
-from .dataset import Device, EpisodeShape, check_split
+from .dataset import Device, EpisodeShape, Place, check_split
 from .options import check, option
 from .task import SPLITS, Task
 
@@ -71,12 +71,7 @@ class SinusoidDataset:
         return ()
 
     def source(
-        self,
-        split: str,
-        shape: EpisodeShape,
-        *,
-        augment: str = "none",
-        device: Device | None = None,
+        self, split: str, shape: EpisodeShape, *, augment: str = "none", device: Place = None
     ) -> SinusoidSource:
         """Curves, the same for every split.
 
@@ -92,9 +87,7 @@ class SinusoidDataset:
             raise DataError(f"augment is {augment!r}, but sinusoids have none: set it to 'none'")
         return SinusoidSource(self.options, shape, device or self.device)
 
-    def batches(
-        self, rows: int, *, augment: str = "none", device: Device | None = None
-    ) -> SinusoidSource:
+    def batches(self, rows: int, *, augment: str = "none", device: Place = None) -> SinusoidSource:
         """Refused: a curve belongs to no class.
 
         Raises:

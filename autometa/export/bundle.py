@@ -18,13 +18,14 @@ from autometa.backbones import layers
 from autometa.config import StudyConfig
 from autometa.export.card import model_card
 from autometa.export.configuration import render
+from autometa.export.formats.base import Winner
 from autometa.export.network import layers_used, source_of
 from autometa.export.target import put, refuse_existing, written_whole
 from autometa.export.vendor import learner_sources, module_of
 from autometa.learners.base import CLASSES, CLASSIFICATION, Learner, Params
 from autometa.learners.rates import RateVector
 from autometa.search.folder import StudyFolder
-from autometa.trial import TrialSpec, build_learner, load_params
+from autometa.trial import TrialSpec
 
 TEMPLATE = Path(__file__).parent / "template.py.txt"
 WEIGHTS = "weights.safetensors"
@@ -45,28 +46,17 @@ def write_bundle(
         BundleError: The target exists, can't be written, or the model can't be written down.
     """
     refuse_existing(target)
-    entry = picked or result["winner"]
-    spec = TrialSpec.from_json(entry["spec"])
-    checkpoint = folder.path / entry["checkpoint"]
-    learner, in_shape = build_learner(spec)
-    files = bundle_files(learner, in_shape, spec, config, result, entry)
-    return write_files(target, files, load_params(checkpoint))
+    winner = Winner(folder, config, result, picked or result["winner"])
+    return write_files(target, bundle_files(winner), winner.params)
 
 
-def bundle_files(
-    learner: Learner[Any],
-    in_shape: tuple[int, ...],
-    spec: TrialSpec,
-    config: StudyConfig,
-    result: dict[str, Any],
-    entry: dict[str, Any],
-) -> dict[str, str]:
+def bundle_files(winner: Winner) -> dict[str, str]:
     """Path in the bundle → text."""
-    described = describe(config, entry)
+    config, result, entry = winner.config, winner.result, winner.entry
     return {
-        **code(learner, in_shape, spec, entry["name"]),
+        **code(winner.learner, winner.in_shape, winner.spec, entry["name"]),
         **record(config, result, entry),
-        "README.md": model_card(described, result, entry, learner),
+        "README.md": model_card(describe(config, entry), result, entry, winner.learner),
     }
 
 

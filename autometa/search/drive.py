@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import optuna
 import torch._dynamo  # noqa: F401 (counting MACs imports it: better now, while Ray starts)
+from optuna.storages import BaseStorage
 
 from autometa.search.announce import announced
 from autometa.search.conclude import conclude
@@ -16,7 +17,7 @@ from autometa.search.look import look_closer
 from autometa.search.mirror import mirrored
 from autometa.search.packing import packed
 from autometa.search.plan import Plan
-from autometa.search.study import rows_of, storage_of
+from autometa.search.study import rows_of
 from autometa.search.supernet.phase import prepare
 from autometa.search.tuner import run_trials
 
@@ -25,18 +26,20 @@ def drive(
     planned: Plan,
     folder: StudyFolder,
     study: optuna.Study,
+    storage: BaseStorage,
     observer: Observer,
     links: Links,
 ) -> None:
     """To the result and the look at its winner, from wherever the study is.
 
     Args:
+        storage: Where the study is.
         links: Where Ray's dashboard is.
 
     Raises:
         Interrupted: Stopped by the user before that.
     """
-    study = mirrored(study, storage_of(planned.config))
+    study = mirrored(study, storage)
     config = packed(planned.config, planned.space, planned.spec)
     gauges = SearchGauges(config.name, planned.direction, rows_of(study))
     observer = together(announced(study, config, links, observer), gauges)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from autometa.config import StudyConfig, parse_config
+from autometa.engine.precision import set_precision
 from autometa.episodes.progress import listening
 from autometa.errors import StudyError
 from autometa.search.cluster import Cluster
@@ -17,6 +18,7 @@ from autometa.search.plan import Plan, plan
 from autometa.search.study import (
     counted,
     create_study,
+    known_storage,
     load_optuna_study,
     rows_of,
     storage_of,
@@ -58,12 +60,17 @@ def search(
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        drive(planned, folder, study, observer, links)
+        drive(planned, folder, study, storage, observer, links)
     return folder
 
 
 def prepared(config: StudyConfig, observer: Observer) -> Plan:
-    """The plan of a study; whoever watches sees how far its data are."""
+    """The plan of a study; whoever watches sees how far its data are.
+
+    From then on this process, which times candidates if the study limits that, is as exact as
+    those of the trials.
+    """
+    set_precision(config.resources.precision)
     name = config.data.name
     with listening(lambda done, total: observer(Phase("data", done, total, name))):
         return plan(config)
@@ -98,7 +105,8 @@ def _resumed(
     if storage:
         config = parse_config(config.model_dump(mode="json") | {"storage": storage})
     try:
-        study = load_optuna_study(config)
+        opened = known_storage(config)
+        study = load_optuna_study(config, opened)
     except StudyError:
         if config.storage is not None or not home.untouched():
             raise
@@ -111,7 +119,8 @@ def _resumed(
             "its scores can't be continued; start a new study"
         )
     if study is None:
-        study = create_study(config, storage_of(config), planned.direction)
+        opened = storage_of(config)
+        study = create_study(config, opened, planned.direction)
     ended = home.read_result() is not None and home.insight.exists()
     if ended:  # at most its bundle and report are missing
         known = tuple(rows_of(study))
@@ -120,5 +129,5 @@ def _resumed(
     with home.lock(), Cluster(planned.config, dashboard, planned.data.input_shape) as cluster:
         from autometa.search.drive import drive
 
-        drive(planned, home, study, observer, cluster.wait())
+        drive(planned, home, study, opened, observer, cluster.wait())
     return home

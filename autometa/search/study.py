@@ -189,11 +189,11 @@ def report_score(
         trial.set_user_attr(CURVE, [*earlier, (iteration, score)])
 
 
-def load_optuna_study(config: StudyConfig) -> optuna.Study:
-    """The existing Optuna study of a configuration.
+def known_storage(config: StudyConfig) -> optuna.storages.BaseStorage:
+    """The storage of a study that was begun.
 
     Raises:
-        StudyError: The storage can't be reached or doesn't hold the study.
+        StudyError: It is lost, or can't be reached.
     """
     if config.storage is None and not StudyFolder(config.folder).database.exists():
         raise StudyError(f"{str(config.folder)!r} has no study.db: its trials are lost")
@@ -202,8 +202,22 @@ def load_optuna_study(config: StudyConfig) -> optuna.Study:
             f"the study's storage is {config.storage!r}: give its URL with --storage or in "
             "AUTOMETA_STORAGE, since passwords aren't kept in the study folder"
         )
+    return storage_of(config)
+
+
+def load_optuna_study(
+    config: StudyConfig, storage: optuna.storages.BaseStorage | None = None
+) -> optuna.Study:
+    """The existing Optuna study of a configuration.
+
+    Args:
+        storage: Its storage, if that is open already.
+
+    Raises:
+        StudyError: The storage can't be reached or doesn't hold the study.
+    """
     try:
-        return optuna.load_study(study_name=config.name, storage=storage_of(config))
+        return optuna.load_study(study_name=config.name, storage=storage or known_storage(config))
     except KeyError:
         raise StudyError(f"the storage holds no study named {config.name!r}") from None
 

@@ -3,6 +3,7 @@
 A :class:`TrialSpec` is names and numbers only; :func:`run_trial` trains what it says.
 """
 
+from autometa.engine.precision import set_precision
 from autometa.trial.cohort import CohortRun
 from autometa.trial.need import Need, gpu_need
 from autometa.trial.scoring import (
@@ -55,6 +56,7 @@ __all__ = [
     "load_params",
     "run_trial",
     "score_checkpoint",
+    "set_precision",
     "train_to_end",
     "training_shape",
     "training_source",

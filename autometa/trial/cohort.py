@@ -12,6 +12,7 @@ from pathlib import Path
 
 from autometa.engine.cohort import Ends, evaluate_cohort, train_cohort
 from autometa.engine.members import stacked
+from autometa.engine.precision import set_precision
 from autometa.engine.train import Diverged
 from autometa.episodes import stream
 from autometa.trial.scoring import EVALUATION_BATCH_TASKS, VALIDATION, Score, score_of
@@ -49,6 +50,7 @@ class CohortRun:
         self._checkpoints, self._measure = checkpoints, measure
         self._reports: dict[int, TrialReport] = {}
         self._going: dict[int, Course] = {}
+        set_precision(specs[0].precision)
         for member, (spec, checkpoint) in enumerate(zip(specs, checkpoints, strict=True)):
             saved, report = last_report(checkpoint)
             if report is not None:

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from autometa.engine.precision import set_precision
 from autometa.trial.scoring import EVALUATION_BATCH_TASKS, VALIDATION, score_tasks
 from autometa.trial.spec import TrialSpec, build_learner, device
 from autometa.trial.steps import steps
@@ -38,6 +39,7 @@ def gpu_need(spec: TrialSpec) -> Need | None:
         torch.OutOfMemoryError: The GPU is too small for a single task.
         Diverged: Training left the finite numbers.
     """
+    set_precision(spec.precision)
     if device().type != "cuda":
         return None
     learner, _ = build_learner(spec)

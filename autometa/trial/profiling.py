@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
+from autometa.engine.precision import set_precision
 from autometa.trial.spec import TrialSpec, build_learner, device
 from autometa.trial.steps import steps
 from autometa.trial.training import begun
@@ -40,6 +41,7 @@ def profile_iterations(spec: TrialSpec, iterations: int, trace: Path) -> list[Op
     Raises:
         Diverged: Training left the finite numbers.
     """
+    set_precision(spec.precision)
     learner, _ = build_learner(spec)
     run = steps(spec, learner, begun(spec, learner), WARM_UP + iterations)
     for progress in islice(run, WARM_UP):

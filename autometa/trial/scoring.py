@@ -11,6 +11,7 @@ from autometa.engine import checkpoint as checkpoints
 from autometa.engine.evaluate import Evaluation, meta_evaluate
 from autometa.engine.latency import latency_ms
 from autometa.engine.memory import adaptation_bytes
+from autometa.engine.precision import set_precision
 from autometa.episodes import stream
 from autometa.learners.base import Learner, Params
 from autometa.trial.spec import TrialSpec, build_learner, dataset, device, episode_shape, strategy
@@ -41,6 +42,7 @@ class Score:
 
 def score_checkpoint(spec: TrialSpec, checkpoint: Path, split: str, name: str, tasks: int) -> Score:
     """Score trained meta-parameters on tasks of a split; ``name`` names the stream of tasks."""
+    set_precision(spec.precision)
     learner, _ = build_learner(spec)
     params = {k: v.to(device()) for k, v in load_params(checkpoint).items()}
     return score_tasks(spec, learner, params, split, name, tasks)

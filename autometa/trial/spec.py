@@ -13,7 +13,7 @@ import torch
 from autometa import episodes
 from autometa.backbones import BACKBONES
 from autometa.backbones.base import BackboneSpace
-from autometa.engine.precision import FLOAT32, set_precision
+from autometa.engine.precision import FLOAT32
 from autometa.engine.strategies import STRATEGIES, choose
 from autometa.episodes import Dataset, EpisodeShape
 from autometa.episodes.task import TaskSource
@@ -92,11 +92,7 @@ class TrialSpec:
 
 
 def build_learner(spec: TrialSpec) -> tuple[Learner[Any], tuple[int, ...]]:
-    """The learner of a spec around its frozen backbone, and the shape of its inputs.
-
-    The process computes with the spec's precision from then on.
-    """
-    set_precision(spec.precision)
+    """The learner of a spec around its frozen backbone, and the shape of its inputs."""
     data = dataset(spec)
     with members_of(spec.members):
         space: BackboneSpace = BACKBONES.load(spec.backbone)()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autometa.engine import checkpoint as checkpoints
+from autometa.engine.precision import set_precision
 from autometa.engine.split import SparingGradient
 from autometa.engine.train import Diverged, TrainState
 from autometa.episodes import stream
@@ -94,6 +95,7 @@ def run_trial(
 
     ``measure`` names what else than the score to measure at the end.
     """
+    set_precision(spec.precision)
     saved, report = last_report(checkpoint)
     if report is not None:
         yield report

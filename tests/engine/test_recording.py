@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
 
-from autometa.engine.recording import BEFORE_RECORDING, KEPT, Recorder
+from autometa.engine import recording
+from autometa.engine.recording import BEFORE_RECORDING, KEPT, Recorder, Recording
 from autometa.engine.split import SplitGradient
 from autometa.engine.strategies import ON_GPU, meta_gradient
 from autometa.episodes.task import Task
@@ -27,6 +33,63 @@ class Counted:
     def __call__(self, x: Tensor) -> Tensor:
         self.calls += 1
         return 2 * x
+
+
+@dataclass(frozen=True)
+class Again:
+    """Stands for a CUDA graph: computes from its inputs, wherever these come from, in place."""
+
+    function: Callable[..., Any]
+    given: Any
+    outputs: list[Tensor]
+
+    def replay(self) -> None:
+        torch._foreach_copy_(self.outputs, tree_flatten(self.function(*self.given))[0])
+
+
+def recorded(function: Callable[..., Any], given: Any) -> Recording:
+    """As on a GPU, where what is given while a graph is recorded is never computed with."""
+    inputs = tree_map(lambda each: torch.full_like(each, torch.nan), given)
+    outputs, structure = tree_flatten(function(*inputs))
+    return Recording(Again(function, inputs, outputs), tree_flatten(inputs)[0], outputs, structure)
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_recordable", lambda tensors: True)
+    monkeypatch.setattr(recording, "_recording", recorded)
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_results_are_the_callers_to_keep() -> None:
+    def function(numbers: dict[str, Tensor], shift: Tensor) -> Any:
+        return {"doubled": 2 * numbers["x"]}, (numbers["x"], shift.sum())
+
+    recorder, given = Recorder(), [float(i) for i in range(BEFORE_RECORDING + 4)]
+    found = [recorder("f", function, {"x": torch.tensor([x])}, torch.ones(3)) for x in given]
+    for x, (numbers, (same, total)) in zip(given, found, strict=True):
+        assert (numbers["doubled"].item(), same.item(), total.item()) == (2 * x, x, 3.0)
+    found[-2][1][0].add_(1.0)  # as gradients are clipped
+    assert found[-1][1][0].item() == given[-1]
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_what_equals_is_recorded_once_and_what_differs_apart() -> None:
+    cls, x = LEARNERS.load("maml"), torch.ones(1)
+    learner = cls(small_encoder(CLASSIFICATION), cls.hyper_type(), CLASSIFICATION, TRAIN_CLASSES)
+    other = replace(learner, hyper=replace(learner.hyper, meta_batch=8))
+    recorder = Recorder()
+    for count, key in ((2, learner), (3, other)):
+        for _ in range(BEFORE_RECORDING + 1):
+            equal = (replace(key), "vmap")
+            assert recorder(equal, lambda x, by=count: by * x, x).item() == count
+    unused = Counted()
+    assert recorder((learner, "vmap"), unused, x).item() == 2
+    assert recorder((other, "vmap"), unused, x).item() == 3
+    assert unused.calls == 0
+    recorder((other, "loop"), unused, x)
+    recorder((other, "vmap"), unused, torch.ones(2))
+    assert unused.calls == 2
 
 
 def test_on_a_cpu_a_function_is_called_every_time() -> None:

@@ -126,6 +126,12 @@ def winner(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Winner]:
     return make
 
 
+@pytest.fixture(scope="module")
+def winners(request: pytest.FixtureRequest, winner: Callable[..., Winner]) -> dict[str, Winner]:
+    """The winner of each case of a test module."""
+    return {case: winner(*made) for case, made in request.module.CASES.items()}
+
+
 @pytest.fixture
 def bundle(study: Callable[[str], Ended], tmp_path: Path) -> Path:
     """A fresh bundle of a prototypical network."""

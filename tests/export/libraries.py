@@ -13,16 +13,63 @@ import sysconfig
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from autometa.engine.train import TrainState, meta_train
 from autometa.episodes import Task
-from autometa.export.formats.base import Winner
+from autometa.export.formats.base import Format, Winner
+from autometa.learners.base import Learner, Params
 
 UNREACHABLE = ("No matching distribution", "connection", "Temporary failure in name resolution")
+EARLY, LATE = 0.1, 0.9
+"""When in training the projects of gradient learners are asked for a meta-gradient."""
 PIP = ("--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20")
+
+# How scripts begin that use projects one after the other, each with modules of the same names.
+WORK = f"""
+import sys
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+
+def projects():
+    for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py").exists()):
+        sys.path.insert(0, str(folder))
+        import train
+        task = [load_file(folder / "task.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
+        yield folder, train, task
+        sys.path.pop(0)
+        for name in ("train", "method", "network", "layers", "settings", "episodes", "outer"):
+            sys.modules.pop(name, None)
+        sys.modules.pop("torchmeta_style", None)
+
+def gradients(method, part):
+    grads = {{n: p.grad for n, p in method.named_parameters() if p.grad is not None}}
+    return {{f"{{part}}/{{name}}": grad.clone() for name, grad in grads.items()}}
+
+def meta_gradients(train, method, task):
+    found = {{}}
+    for when, progress in (("early", {EARLY}), ("late", {LATE})):
+        train.meta_gradient(method, [task], progress)
+        found |= gradients(method, when)
+    return found
+
+def trained(train, method, task):
+    for _ in train.train(method, iter([task] * 30), 3):
+        pass
+    return {{f"trained/{{name}}": p.detach() for name, p in method.named_parameters()}}
+
+def conclude(folder, train, found):
+    save_file({{k: v.contiguous() for k, v in found.items()}}, folder / "found.safetensors")
+    out, data = str(folder / "new.safetensors"), f"{{train.settings.PROBLEM}}.safetensors"
+    print(folder.name)
+    train.main(["train", data, "--iterations", "2", "--out", out])
+    train.main(["test", data, "--tasks", "5", "--weights", out])
+"""
 
 
 def environment(home: Path, *requirements: str, options: tuple[str, ...] = ()) -> Path:
@@ -91,9 +138,7 @@ def task_of(winner: Winner) -> Task:
 
 def named(task: Task) -> dict[str, Tensor]:
     """A task's tensors for a file."""
-    names = ("sx", "sy", "qx", "qy")
-    tensors = (task.support_x, task.support_y, task.query_x, task.query_y)
-    return dict(zip(names, tensors, strict=True))
+    return dict(zip(("sx", "sy", "qx", "qy"), task.tensors, strict=True))
 
 
 def examples() -> dict[str, Tensor]:
@@ -104,6 +149,48 @@ def examples() -> dict[str, Tensor]:
     return {"x": images, "y": torch.arange(9).repeat_interleave(5)}
 
 
+def at_work(
+    python: Path,
+    home: Path,
+    form: Format,
+    winners: Mapping[str, Winner],
+    script: str,
+    *options: str,
+) -> Path:
+    """Folders of a format, each with a task, and what a script made of them and printed."""
+    for name, winner in winners.items():
+        (home / name).mkdir()
+        form.write(winner, home / name)
+        save_file(named(task_of(winner)), home / name / "task.safetensors")
+    save_file(examples(), home / "classification.safetensors")
+    curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
+    save_file(curves, home / "regression.safetensors")
+    (home / "use.py").write_text(script)
+    (home / "printed.txt").write_text(run(python, home, *options, "use.py"))
+    return home
+
+
+def found(project: Path, case: str, part: str) -> dict[str, Tensor]:
+    """A part of what came out there, under the names it has there."""
+    held = load_file(project / case / "found.safetensors")
+    return {n.partition("/")[2]: v for n, v in held.items() if n.startswith(f"{part}/")}
+
+
+def prediction(learner: Learner[Any], params: Params, task: Task) -> Tensor:
+    """What autometa predicts."""
+    fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
+    output: Tensor = learner.predict(params, fast, task.query_x).detach()
+    return output
+
+
+def meta_trained(learner: Learner[Any], params: Params, task: Task, iterations: int = 3) -> Params:
+    """What autometa learns of the same task again and again."""
+    state = TrainState.start(learner, params, torch.Generator())
+    for _ in meta_train(learner, state, source=Same(task), iterations=iterations, strategy="loop"):
+        pass
+    return state.params
+
+
 class Same:
     """A source of the same task again and again."""
 
@@ -111,5 +198,5 @@ class Same:
         self.task = task
 
     def sample(self, tasks: int, generator: torch.Generator) -> Task:
-        each = (self.task.support_x, self.task.support_y, self.task.query_x, self.task.query_y)
-        return Task(*(value.expand(tasks, *value.shape) for value in each), ways=self.task.ways)
+        each = [value.expand(tasks, *value.shape) for value in self.task.tensors]
+        return Task.of(each, self.task.ways)

@@ -8,11 +8,10 @@ from pathlib import Path
 import libraries
 import pytest
 import torch
-from libraries import Same, examples, named, task_of
-from safetensors.torch import load_file, save_file
+from libraries import WORK, at_work, meta_trained, prediction, task_of
+from safetensors.torch import load_file
 from torch import Tensor
 
-from autometa.engine.train import TrainState, meta_train
 from autometa.errors import BundleError
 from autometa.export.formats import FORMATS
 from autometa.export.formats.base import Winner
@@ -54,9 +53,6 @@ CASES: dict[str, tuple[str, Hyper]] = {
 # easyfsl takes of it, blocks of ResNets, needs none of its compiled operators, but to import it
 # their names must be known.
 SCRIPT = """
-import sys
-from pathlib import Path
-
 import torch
 try:
     import torchvision
@@ -68,36 +64,16 @@ except RuntimeError:
         del sys.modules[name]
 
 import easyfsl.methods
-from safetensors.torch import load_file, save_file
 
-for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py").exists()):
-    sys.path.insert(0, str(folder))
-    import train
-    task = [load_file(folder / "task.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
+for folder, train, task in projects():
     method = train.load()
     assert isinstance(method, easyfsl.methods.FewShotClassifier)
     method.process_support_set(*task[:2])
     found = {"prediction": method(task[2]).detach()}
     train.task_loss(method, task).backward()
-    grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
-    found |= {f"grad/{name}": grad.clone() for name, grad in grads.items()}
-    for _ in train.train(method, iter([task] * 30), 3):
-        pass
-    found |= {f"trained/{name}": p.detach() for name, p in method.named_parameters()}
-    save_file({k: v.contiguous() for k, v in found.items()}, folder / "found.safetensors")
-    out, data = str(folder / "new.safetensors"), "classification.safetensors"
-    print(folder.name)
-    train.main(["train", data, "--iterations", "2", "--out", out])
-    train.main(["test", data, "--tasks", "5", "--weights", out])
-    sys.path.pop(0)
-    for name in ("train", "method", "network", "layers", "settings", "outer", "episodes"):
-        sys.modules.pop(name, None)
+    found |= gradients(method, "grad") | trained(train, method, task)
+    conclude(folder, train, found)
 """
-
-
-@pytest.fixture(scope="module")
-def winners(winner: Make) -> dict[str, Winner]:
-    return {case: winner(*CASES[case]) for case in CASES}
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +81,7 @@ def project(winners: dict[str, Winner], tmp_path_factory: pytest.TempPathFactory
     """A folder a case, with what came out when easyfsl was at work there."""
     home = tmp_path_factory.mktemp("easyfsl")
     python = libraries.environment(home / "venv", "easyfsl==1.5.0")
-    for case, winner in winners.items():
-        (home / case).mkdir()
-        EasyFsl().write(winner, home / case)
-        save_file(named(task_of(winner)), home / case / "task.safetensors")
-    save_file(examples(), home / "classification.safetensors")
-    (home / "use.py").write_text(SCRIPT)
-    (home / "printed.txt").write_text(libraries.run(python, home, "use.py"))
-    return home
+    return at_work(python, home, EasyFsl(), winners, WORK + SCRIPT)
 
 
 def own_name(name: str) -> str:
@@ -133,9 +102,8 @@ def own_name(name: str) -> str:
 
 
 def found(project: Path, case: str, part: str) -> dict[str, Tensor]:
-    held = load_file(project / case / "found.safetensors")
-    parts = {n.partition("/")[2]: v for n, v in held.items() if n.startswith(f"{part}/")}
-    return {own_name(name): value for name, value in parts.items()}
+    there = libraries.found(project, case, part)
+    return {own_name(name): value for name, value in there.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -143,13 +111,11 @@ def test_predictions_there_are_autometas(
     project: Path, winners: dict[str, Winner], case: str
 ) -> None:
     learner, params = winners[case].learner, winners[case].params
-    task = task_of(winners[case])
-    fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
-    expected = learner.predict(params, fast, task.query_x).detach()
+    expected = prediction(learner, params, task_of(winners[case]))
     if case == "relation":  # there the scores themselves
         expected = expected.sigmoid()
-    prediction = load_file(project / case / "found.safetensors")["prediction"]
-    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-4)
+    there = load_file(project / case / "found.safetensors")["prediction"]
+    torch.testing.assert_close(there, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -166,12 +132,9 @@ def test_gradients_there_are_autometas(
 
 def test_its_outer_loop_is_autometas(project: Path, winners: dict[str, Winner]) -> None:
     made = winners["protonet"]
-    state = TrainState.start(made.learner, made.params, torch.Generator())
-    source = Same(task_of(made))
-    for _ in meta_train(made.learner, state, source=source, iterations=3, strategy="loop"):
-        pass
+    expected = meta_trained(made.learner, made.params, task_of(made))
     for name, value in found(project, "protonet", "trained").items():
-        torch.testing.assert_close(value, state.params[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
         assert torch.equal(value, made.params[name]) == (name == "log_scale")
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import libraries
 import pytest
 import torch
-from libraries import Same, examples, named, task_of
+from libraries import EARLY, LATE, WORK, at_work, examples, meta_trained, prediction, task_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autometa.engine.train import TrainState, meta_train
 from autometa.errors import BundleError
 from autometa.export.formats import FORMATS
 from autometa.export.formats.base import Winner
@@ -63,31 +62,15 @@ CASES: dict[str, tuple[str, Hyper, str]] = {
         "conv",
     ),
 }
-EARLY, LATE = 0.1, 0.9
 
 SCRIPT = """
-import contextlib, io, sys
-from pathlib import Path
-from safetensors.torch import load_file, save_file
+import contextlib, io
 
-for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py").exists()):
-    sys.path.insert(0, str(folder))
-    import train
-    task = [load_file(folder / "task.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
+for folder, train, task in projects():
     method = train.load()
     found = {"prediction": method(*task[:3]).detach()}
-    for when, progress in (("early", EARLY), ("late", LATE)):
-        train.meta_gradient(method, [task], progress)
-        grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
-        found |= {f"{when}/{name}": grad.clone() for name, grad in grads.items()}
-    for _ in train.train(method, iter([task] * 30), 3):
-        pass
-    found |= {f"trained/{name}": p.detach() for name, p in method.named_parameters()}
-    save_file({k: v.contiguous() for k, v in found.items()}, folder / "found.safetensors")
-    out, data = str(folder / "new.safetensors"), f"{train.settings.PROBLEM}.safetensors"
-    print(folder.name)
-    train.main(["train", data, "--iterations", "2", "--out", out])
-    train.main(["test", data, "--tasks", "5", "--weights", out])
+    found |= meta_gradients(train, method, task) | trained(train, method, task)
+    conclude(folder, train, found)
     if folder.name == "maml":
         with contextlib.redirect_stderr(io.StringIO()) as told:
             try:
@@ -95,9 +78,6 @@ for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py")
             except SystemExit as end:
                 print(end.code, file=told)
         Path("refused.txt").write_text(told.getvalue())
-    sys.path.pop(0)
-    for name in ("train", "method", "network", "layers", "settings", "episodes", "outer"):
-        sys.modules.pop(name, None)
 """
 
 
@@ -117,28 +97,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def winners(winner: Make) -> dict[str, Winner]:
-    return {case: winner(*CASES[case]) for case in CASES}
-
-
-@pytest.fixture(scope="module")
 def project(
     python: Path, winners: dict[str, Winner], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder a case, with what came out when learn2learn was at work there."""
     home = tmp_path_factory.mktemp("projects")
-    for case, winner in winners.items():
-        (home / case).mkdir()
-        Learn2Learn().write(winner, home / case)
-        save_file(named(task_of(winner)), home / case / "task.safetensors")
     save_file({name: value[:12] for name, value in examples().items()}, home / "small.safetensors")
-    (home / "use.py").write_text(f"EARLY, LATE = {EARLY}, {LATE}\n{SCRIPT}")
-    save_file(examples(), home / "classification.safetensors")
-    curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
-    save_file(curves, home / "regression.safetensors")
-    command = ("-W", "error", "use.py")
-    (home / "printed.txt").write_text(libraries.run(python, home, *command))
-    return home
+    return at_work(python, home, Learn2Learn(), winners, WORK + SCRIPT, "-W", "error")
 
 
 def expressed(winner: Winner) -> tuple[Any, dict[str, Tensor]]:
@@ -163,9 +128,8 @@ def own_name(winner: Winner, name: str) -> str:
 
 def found(project: Path, case: str, part: str, winner: Winner) -> dict[str, Tensor]:
     """What came out there, under the meta-parameters' names here."""
-    held = load_file(project / case / "found.safetensors")
-    parts = {n.partition("/")[2]: v for n, v in held.items() if n.startswith(f"{part}/")}
-    return {own_name(winner, name): value for name, value in parts.items()}
+    there = libraries.found(project, case, part)
+    return {own_name(winner, name): value for name, value in there.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -173,11 +137,9 @@ def test_predictions_there_are_autometas(
     project: Path, winners: dict[str, Winner], case: str
 ) -> None:
     learner, params = expressed(winners[case])
-    task = task_of(winners[case])
-    fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
-    expected = learner.predict(params, fast, task.query_x).detach()
-    prediction = load_file(project / case / "found.safetensors")["prediction"]
-    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-4)
+    expected = prediction(learner, params, task_of(winners[case]))
+    there = load_file(project / case / "found.safetensors")["prediction"]
+    torch.testing.assert_close(there, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -204,13 +166,10 @@ def test_annealing_is_seen_in_the_meta_gradients(project: Path, winners: dict[st
 
 def test_its_outer_loop_is_autometas(project: Path, winners: dict[str, Winner]) -> None:
     learner, params = expressed(winners["maml"])
-    state = TrainState.start(learner, params, torch.Generator())
-    source = Same(task_of(winners["maml"]))
-    for _ in meta_train(learner, state, source=source, iterations=3, strategy="loop"):
-        pass
+    expected = meta_trained(learner, params, task_of(winners["maml"]))
     there = found(project, "maml", "trained", winners["maml"])
     for name, value in there.items():
-        torch.testing.assert_close(value, state.params[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
         assert not torch.equal(value, winners["maml"].params[name])
 
 

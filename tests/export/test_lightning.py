@@ -9,11 +9,10 @@ from typing import Any
 import libraries
 import pytest
 import torch
-from libraries import Same, examples, named, task_of
-from safetensors.torch import load_file, save_file
+from libraries import at_work, meta_trained, prediction, task_of
+from safetensors.torch import load_file
 from torch import Tensor
 
-from autometa.engine.train import TrainState, meta_train
 from autometa.errors import BundleError
 from autometa.export.formats import FORMATS
 from autometa.export.formats.base import Winner
@@ -72,7 +71,7 @@ plain = dict(
 
 for case in CASES:
     package = importlib.import_module(f"{case}.lightning_module")
-    task = [load_file(f"{case}.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
+    task = [load_file(f"{case}/task.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
     module = package.FewShot(iterations=STEPS)
     found = {"prediction": module.adapt(*task[:2])(task[2])}
     loader = torch.utils.data.DataLoader([[task] * 2] * STEPS, batch_size=None)
@@ -86,7 +85,7 @@ for case in CASES:
     save_file(found, f"{case}-found.safetensors")
 
     fresh = package.FewShot.anew(seed=1, iterations=2)
-    data = f"{package.settings.PROBLEM}-examples.safetensors"
+    data = f"{package.settings.PROBLEM}.safetensors"
     trainer = lightning.Trainer(accelerator="cpu", max_steps=2, **plain)
     if any(parameter.requires_grad for parameter in fresh.parameters()):
         trainer.fit(fresh, package.training_loader(data, iterations=2))
@@ -96,27 +95,13 @@ for case in CASES:
 
 
 @pytest.fixture(scope="module")
-def winners(winner: Make) -> dict[str, Winner]:
-    return {case: winner(*CASES[case]) for case in CASES}
-
-
-@pytest.fixture(scope="module")
 def project(winners: dict[str, Winner], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a package a case, and what came out of them."""
     home = tmp_path_factory.mktemp("lightning")
     python = libraries.environment(home / "venv", "lightning>=2.2")
-    for case, winner in winners.items():
-        (home / package(case)).mkdir()
-        Lightning().write(winner, home / package(case))
-        save_file(named(task_of(winner)), home / f"{package(case)}.safetensors")
-    save_file(examples(), home / "classification-examples.safetensors")
-    curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
-    save_file(curves, home / "regression-examples.safetensors")
-    names = [package(case) for case in CASES]
-    (home / "use.py").write_text(f"CASES, STEPS = {names}, {STEPS}\n{SCRIPT}")
-    printed = libraries.run(python, home, "use.py")
-    (home / "printed.txt").write_text(printed)
-    return home
+    packages = {package(case): winner for case, winner in winners.items()}
+    script = f"CASES, STEPS = {list(packages)}, {STEPS}\n{SCRIPT}"
+    return at_work(python, home, Lightning(), packages, script)
 
 
 def package(case: str) -> str:
@@ -129,8 +114,7 @@ def test_predictions_there_are_autometas(
 ) -> None:
     learner, params = winners[case].learner, winners[case].params
     task = task_of(winners[case])
-    fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
-    expected = learner.predict(params, fast, task.query_x).detach()
+    expected = prediction(learner, params, task)
     found = load_file(project / f"{package(case)}-found.safetensors")["prediction"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     score = learner.score(expected, task.query_y).item()
@@ -143,16 +127,13 @@ def test_predictions_there_are_autometas(
 @pytest.mark.parametrize("case", CASES)
 def test_training_there_is_autometas(project: Path, winners: dict[str, Winner], case: str) -> None:
     made = winners[case]
-    state = TrainState.start(made.learner, made.params, torch.Generator())
-    source = Same(task_of(made))
-    learned = made.learner.learned(made.params)
+    learned, expected = made.learner.learned(made.params), made.params
     if learned:
-        for _ in meta_train(made.learner, state, source=source, iterations=STEPS, strategy="loop"):
-            pass
+        expected = meta_trained(made.learner, made.params, task_of(made), STEPS)
     trained: dict[str, Tensor] = load_file(project / f"{package(case)}-trained.safetensors")
     assert set(trained) == set(made.params)
     for name, value in trained.items():
-        torch.testing.assert_close(value, state.params[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
     moved = {name for name, value in trained.items() if not value.equal(made.params[name])}
     assert moved >= {name for name in learned if name.endswith("conv.weight")}
 

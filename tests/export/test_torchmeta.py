@@ -8,11 +8,10 @@ from pathlib import Path
 import libraries
 import pytest
 import torch
-from libraries import Same, examples, named, task_of
-from safetensors.torch import load_file, save_file
+from libraries import EARLY, LATE, WORK, at_work, meta_trained, prediction, task_of
+from safetensors.torch import load_file
 from torch import Tensor
 
-from autometa.engine.train import TrainState, meta_train
 from autometa.errors import BundleError
 from autometa.export.formats import FORMATS
 from autometa.export.formats.base import Winner
@@ -32,7 +31,6 @@ ONE = RateVector("searched", "scalar", ((0.1,),))
 BY_STEP = RateVector("searched", "scalar", ((0.4,), (0.1,)))
 LEARNED = RateVector("learned", "layer", ((0.05,),))
 BY_PARAMETER = RateVector("learned", "parameter", ((0.05,),))
-EARLY, LATE = 0.1, 0.9
 
 CASES: dict[str, tuple[str, Hyper, str]] = {
     "maml": (
@@ -67,34 +65,13 @@ CASES: dict[str, tuple[str, Hyper, str]] = {
 }
 
 SCRIPT = """
-import sys
-from pathlib import Path
-from safetensors.torch import load_file, save_file
-
-for folder in sorted(path for path in Path(".").iterdir() if (path / "train.py").exists()):
-    sys.path.insert(0, str(folder))
-    import train
-    task = [load_file(folder / "task.safetensors")[name] for name in ("sx", "sy", "qx", "qy")]
+for folder, train, task in projects():
     method = train.load()
     found = {"prediction": method(*task[:3]).detach()}
-    for when, progress in (("early", EARLY), ("late", LATE)):
-        train.meta_gradient(method, [task], progress)
-        grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
-        found |= {f"{when}/{name}": grad.clone() for name, grad in grads.items()}
-    for _ in train.train(method, iter([task] * 30), 3):
-        pass
-    found |= {f"trained/{name}": p.detach() for name, p in method.named_parameters()}
+    found |= meta_gradients(train, method, task) | trained(train, method, task)
     fresh = train.Method().state_dict()
     found |= {f"fresh/{n}": v for n, v in fresh.items() if n == "inner_lr" or "rates" in n}
-    save_file({k: v.contiguous() for k, v in found.items()}, folder / "found.safetensors")
-    out, data = str(folder / "new.safetensors"), f"{train.settings.PROBLEM}.safetensors"
-    print(folder.name)
-    train.main(["train", data, "--iterations", "2", "--out", out])
-    train.main(["test", data, "--tasks", "5", "--weights", out])
-    sys.path.pop(0)
-    for name in ("train", "method", "network", "layers", "settings", "episodes", "outer"):
-        sys.modules.pop(name, None)
-    sys.modules.pop("torchmeta_style", None)
+    conclude(folder, train, found)
 """
 
 # torchmeta's own functions beside those of the export; its packages without their __init__, which
@@ -159,11 +136,6 @@ print("the same")
 
 
 @pytest.fixture(scope="module")
-def winners(winner: Make) -> dict[str, Winner]:
-    return {case: winner(*CASES[case]) for case in CASES}
-
-
-@pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that has no more than what is lent."""
     return libraries.environment(tmp_path_factory.mktemp("torchmeta") / "venv")
@@ -175,23 +147,13 @@ def project(
 ) -> Path:
     """A folder a case, with what came out there."""
     home = tmp_path_factory.mktemp("projects")
-    for case, winner in winners.items():
-        (home / case).mkdir()
-        TorchMeta().write(winner, home / case)
-        save_file(named(task_of(winner)), home / case / "task.safetensors")
-    save_file(examples(), home / "classification.safetensors")
-    curves = {"x": torch.randn(4, 20, 1), "y": torch.randn(4, 20, 1)}
-    save_file(curves, home / "regression.safetensors")
-    (home / "use.py").write_text(f"EARLY, LATE = {EARLY}, {LATE}\n{SCRIPT}")
-    (home / "printed.txt").write_text(libraries.run(python, home, "-W", "error", "use.py"))
-    return home
+    return at_work(python, home, TorchMeta(), winners, WORK + SCRIPT, "-W", "error")
 
 
 def found(project: Path, case: str, part: str) -> dict[str, Tensor]:
     """What came out there, under the meta-parameters' names here."""
-    held = load_file(project / case / "found.safetensors")
-    parts = {n.partition("/")[2]: v for n, v in held.items() if n.startswith(f"{part}/")}
-    return {n.removeprefix("model.").replace("/", "."): value for n, value in parts.items()}
+    there = libraries.found(project, case, part)
+    return {n.removeprefix("model.").replace("/", "."): value for n, value in there.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -199,11 +161,9 @@ def test_predictions_there_are_autometas(
     project: Path, winners: dict[str, Winner], case: str
 ) -> None:
     learner, params = winners[case].learner, winners[case].params
-    task = task_of(winners[case])
-    fast = learner.adapt(params, task.support_x, task.support_y, task.ways)
-    expected = learner.predict(params, fast, task.query_x).detach()
-    prediction = load_file(project / case / "found.safetensors")["prediction"]
-    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-4)
+    expected = prediction(learner, params, task_of(winners[case]))
+    there = load_file(project / case / "found.safetensors")["prediction"]
+    torch.testing.assert_close(there, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -223,14 +183,11 @@ def test_meta_gradients_there_are_autometas(
 @pytest.mark.parametrize("case", ["maml", "metasgd"])
 def test_its_outer_loop_is_autometas(project: Path, winners: dict[str, Winner], case: str) -> None:
     made = winners[case]
-    state = TrainState.start(made.learner, made.params, torch.Generator())
-    source = Same(task_of(made))
-    for _ in meta_train(made.learner, state, source=source, iterations=3, strategy="loop"):
-        pass
+    expected = meta_trained(made.learner, made.params, task_of(made))
     there = found(project, case, "trained")
     assert set(there) == set(made.params)
     for name, value in there.items():
-        torch.testing.assert_close(value, state.params[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
         if name.endswith("conv.weight"):
             assert not torch.equal(value, made.params[name])
 

@@ -16,12 +16,4 @@ class BundleFormat(Format):
     needs: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     def write(self, winner: Winner, into: Path) -> None:
-        files = bundle_files(
-            winner.learner,
-            winner.in_shape,
-            winner.spec,
-            winner.config,
-            winner.result,
-            winner.entry,
-        )
-        put_files(into, files, winner.params)
+        put_files(into, bundle_files(winner), winner.params)

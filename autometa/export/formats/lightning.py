@@ -43,14 +43,6 @@ class Lightning(Format):
 
     def write(self, winner: Winner, into: Path) -> None:
         self.check(winner)
-        bundled = bundle_files(
-            winner.learner,
-            winner.in_shape,
-            winner.spec,
-            winner.config,
-            winner.result,
-            winner.entry,
-        )
         settings = settings_of(winner, DECAYED)
         outer = template("outer.py").replace("\nimport settings\n", "\n")
         files = {
@@ -61,7 +53,7 @@ class Lightning(Format):
             "outer.py": outer.replace("from torch import nn\n", OWN_SETTINGS),
             "settings.py": settings_source(settings),
         }
-        write_project(into, bundled | files, winner.params)
+        write_project(into, bundle_files(winner) | files, winner.params)
 
 
 # In a package the settings lie beside the file.

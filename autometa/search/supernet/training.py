@@ -23,6 +23,7 @@ from autometa.backbones.base import Backbone, Option, Sample, Shape
 from autometa.config import LimitsConfig
 from autometa.engine import checkpoint as checkpoints
 from autometa.engine.evaluate import meta_evaluate
+from autometa.engine.precision import set_precision
 from autometa.engine.strategies import choose, meta_gradient
 from autometa.engine.train import TrainState, meta_train
 from autometa.episodes import Dataset, stream
@@ -87,6 +88,7 @@ def train(job: Job, checkpoint: Path, until: int) -> None:
     Raises:
         Diverged: The loss or its gradient isn't finite.
     """
+    set_precision(job.spec.precision)
     learner, in_shape = build_learner(job.spec)
     paths = job.paths(in_shape)
     if checkpoint.exists():
@@ -166,6 +168,7 @@ def score(job: Job, checkpoint: Path, samples: Sequence[Sample], tasks: int) -> 
 
     The tasks are the same for all, and others than those that trials are scored on.
     """
+    set_precision(job.spec.precision)
     params = checkpoints.load(checkpoint, device=device())["params"]
     learner, in_shape = build_learner(job.spec)
     space, found = job.paths(in_shape).choices.space, []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autometa.engine.precision import set_precision
 from autometa.episodes import stream
 from autometa.trial.insight.answers import Answers, Exam, answers, calibration
 from autometa.trial.insight.episodes import episodes
@@ -37,6 +38,7 @@ def insight(spec: TrialSpec, checkpoint: Path, view: View) -> dict[str, Any]:
     and ``rates`` (:func:`rates`), None where the method or the problem has none; ``episodes``
     (:func:`episodes`), the hardest and the easiest.
     """
+    set_precision(spec.precision)
     learner, _ = build_learner(spec)
     params = {name: value.to(device()) for name, value in load_params(checkpoint).items()}
     source = dataset(spec).source(view.split, episode_shape(spec.task))
