@@ -7,10 +7,10 @@ be compared: its first step goes by the sign of gradients that are rounding erro
 in one process, on a GPU if there is one (multiplying in float32), else on all cores, and with glibc
 told to keep its memory as in a search on such images, which helps everyone; what is told is the
 median of several rounds. On a CPU learn2learn also runs in processes before and after, whose memory
-is as it comes: so it is in a loop of one's own. The
-losses of the first two iterations must agree, in float64 and on two of the tasks, or it ends with
-an error. The last column is what share of the machine's own matrix products' speed the iteration's
-operations come to. The table is written to OUT (a Markdown file) as well.
+is as it comes: so it is in a loop of one's own. The losses of the first two iterations must agree,
+in float64 and on two of the tasks, or it ends with an error. The last column is what share of the
+machine's own matrix products' speed the iteration's operations come to. The table is written to OUT
+(a Markdown file) as well.
 """
 
 from __future__ import annotations

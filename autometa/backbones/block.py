@@ -8,6 +8,7 @@ zeros between them, of gradients that come in another layout in memory than what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
@@ -206,15 +207,13 @@ def _differentiably(
     told = [
         (s, v) for s, v in zip((*slopes, g_scale, g_shift), along, strict=True) if s is not None
     ]
-    wanted = [each for each in views if each is not None and each.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [slope for slope, _ in told],
-            wanted,
-            [v for _, v in told],
-            create_graph=True,
-            materialize_grads=True,
-        )
+    wanted = [each is not None and each.requires_grad for each in views]
+    found = torch.autograd.grad(
+        [slope for slope, _ in told],
+        list(compress(views, wanted)),
+        [v for _, v in told],
+        create_graph=True,
+        materialize_grads=True,
     )
-    is_wanted = (each is not None and each.requires_grad for each in views)
-    return tuple(next(found) if each else None for each in is_wanted)
+    rest = iter(found)
+    return tuple(next(rest) if each else None for each in wanted)

@@ -1,8 +1,14 @@
-"""The configuration that most tests of the search begin with."""
+"""The configuration that most tests of the search begin with, and studies that are shared."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+from autometa.config import StudyConfig
+from autometa.search import run
+from autometa.search.events import Event
+from autometa.search.folder import StudyFolder
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -30,3 +36,18 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, dict) and isinstance(base.get(key), dict)
         result[key] = merged(base[key], value) if nested else value
     return result
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study that a search has ended, with what it told meanwhile."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    events: list[Event]
+
+
+def searched_whole(config: StudyConfig) -> Searched:
+    """By a search that nothing happened to; to be read."""
+    events = list[Event]()
+    return Searched(config, run.search(config, events.append), events)

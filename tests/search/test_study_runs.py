@@ -6,12 +6,12 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray_warnings import RAY_WARNINGS
+from small_studies import Searched, searched_whole
 
 from autometa.config import StudyConfig
 from autometa.errors import ConfigError, StudyError
@@ -31,20 +31,10 @@ def rows(config: StudyConfig) -> list[Any]:
     return rows_of(load_optuna_study(config))
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A study that a search has ended, with what it told meanwhile."""
-
-    config: StudyConfig
-    folder: StudyFolder
-    events: list[Event]
-
-
 @pytest.fixture(scope="module")
 def searched(small_in: Make, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Searched:
     """To be read; what changes a study has a copy."""
-    config, events = small_in(tmp_path_factory.mktemp("searched")), list[Event]()
-    return Searched(config, run.search(config, events.append), events)
+    return searched_whole(small_in(tmp_path_factory.mktemp("searched")))
 
 
 @pytest.fixture

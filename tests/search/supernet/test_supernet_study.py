@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ray_warnings import RAY_WARNINGS
+from small_studies import Searched, searched_whole
 
 from autometa.backbones import BACKBONES
 from autometa.config import StudyConfig, parse_config
@@ -70,21 +70,11 @@ def curves(config: StudyConfig) -> list[Any]:
     return [(t.params, t.candidate, t.curve) for t in rows_of(load_optuna_study(config))]
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A study that a search has ended, with what it told meanwhile."""
-
-    config: StudyConfig
-    folder: StudyFolder
-    events: list[Event]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Searched:
     """A search that nothing happened to, to be read."""
     place = tmp_path_factory.mktemp("shared")
-    config, events = parse_config(GLYPHS | {"out": str(place / "study")}), list[Event]()
-    return Searched(config, run.search(config, events.append), events)
+    return searched_whole(parse_config(GLYPHS | {"out": str(place / "study")}))
 
 
 def test_a_study_begins_with_what_its_supernet_ranks_best(whole: Searched) -> None:
